@@ -166,11 +166,11 @@ impl PendingCalls {
                 self.calls.insert(id, PendingCall { key: key.clone(), caller: ReplyTo::Surveying(reply) });
                 coordinator.survey(id, kind, key, now);
             }
-            DriverCommand::Initialize { id, is_forced, reply } => {
+            DriverCommand::Initialize { id, mode, reply } => {
                 // The lock cluster is initialized, not a key, so the key is empty.
                 self.calls
                     .insert(id, PendingCall { key: Key::new(""), caller: ReplyTo::Initializing(reply) });
-                coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
+                coordinator.initialize(id, ClusterId::new(entropy::nonce()), mode, now);
             }
             // `Driver::handle_commands` handles these itself, because they need the links. They never get
             // here.

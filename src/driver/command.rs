@@ -11,7 +11,7 @@ use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::coordinator::HandedOverLock;
 use quorlock_proto::lease::{LossReason, RenewalPolicy};
 use quorlock_proto::lease_params::LeaseParams;
-use quorlock_proto::membership::InitResult;
+use quorlock_proto::membership::{InitMode, InitResult};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, LockSpec, OperationId, RequestKind};
 use quorlock_proto::time::DualTimestamp;
@@ -54,10 +54,10 @@ pub(crate) enum DriverCommand {
         key: Key,
         reply: oneshot::Sender<SurveyResult>,
     },
-    /// Make the nodes a new lock cluster that votes at once.
+    /// Make the nodes a new lock cluster.
     Initialize {
         id: OperationId,
-        is_forced: bool,
+        mode: InitMode,
         reply: oneshot::Sender<InitResult>,
     },
     /// Enter the wait queue of a key. This and `Dequeue` are commands, because their order among the releases

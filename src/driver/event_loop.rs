@@ -301,6 +301,7 @@ impl Driver {
                     self.on_voting_status(node, &voting_status, now);
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
+                Action::RosterChanged(view) => self.on_roster_changed(&view),
                 Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
                 Action::Event(id, event) => {
                     if matches!(event, OperationEvent::Initialized(_)) {

@@ -27,6 +27,7 @@ use crate::observe::{Event, EventHandler, Events};
 use crate::view::NodeStatusList;
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
+use quorlock_proto::roster::NodeList;
 
 /// The options of a client. Start with [`Redlock::builder`].
 ///
@@ -229,7 +230,9 @@ impl RedlockBuilder {
         let max_ttl = (!is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
-        let members = max_ttl.map(|_| Membership::new(config, drift, initializes));
+        let list = NodeList::new(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let client = entropy::nonce() as u64;
+        let members = max_ttl.map(|_| Membership::new(config, drift, list, client, initializes));
         let queue = LocalQueue::new(commands.clone());
         let key_queues = queue.key_queues();
         let options =

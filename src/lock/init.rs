@@ -3,7 +3,7 @@
 use super::builder::RedlockBuilder;
 use super::error::{ConnectError, InitError, InvalidInput, InvalidInputKind, NoReply};
 use crate::driver::DriverCommand;
-use quorlock_proto::membership::InitResult;
+use quorlock_proto::membership::{InitMode, InitResult};
 
 /// How an initialization ended.
 ///
@@ -56,7 +56,7 @@ impl RedlockBuilder {
     /// # Ok(()) }
     /// ```
     pub async fn initialize(self) -> Result<InitOutcome, InitError> {
-        self.initialize_nodes(false).await
+        self.initialize_nodes(InitMode::Blank).await
     }
 
     /// As [`initialize`](Self::initialize), also for nodes that already are a lock cluster, with whatever settings:
@@ -83,10 +83,35 @@ impl RedlockBuilder {
     /// # Ok(()) }
     /// ```
     pub async fn force_initialize(self) -> Result<(), InitError> {
-        self.initialize_nodes(true).await.map(drop)
+        self.initialize_nodes(InitMode::Forced).await.map(drop)
     }
 
-    async fn initialize_nodes(self, force: bool) -> Result<InitOutcome, InitError> {
+    /// Founds a lock cluster, or recovers one, without the nodes that do not reply. Their seats are vacant until they
+    /// reply. A node that may have lost data passes its probation, because the unreachable nodes may hold locks. Any
+    /// client does the same by itself once no client has reached those nodes for the [max TTL](Self::max_ttl).
+    ///
+    /// # Errors
+    ///
+    /// An [`InitError`]. A quorum of the nodes must be up and accept writes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the change unfinished. Any client finishes it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), quorlock::error::InitError> {
+    /// // One of the three servers is not there yet.
+    /// let urls = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// quorlock::Redlock::builder().nodes(urls).initialize_without_unreachable().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn initialize_without_unreachable(self) -> Result<(), InitError> {
+        self.initialize_nodes(InitMode::WithoutUnreachable).await.map(drop)
+    }
+
+    async fn initialize_nodes(self, mode: InitMode) -> Result<InitOutcome, InitError> {
         if self.is_plain() {
             return Err(ConnectError::from(
                 InvalidInput::new(
@@ -102,8 +127,7 @@ impl RedlockBuilder {
         let id = client.shared.commands.id();
         // Each node's marker is read and written. A connection with a reply overdue for too long is closed.
         let span = Some(client.shared.first_dial_limit() + client.shared.reply_timeout * 16);
-        let outcome =
-            client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
+        let outcome = client.shared.call(span, |reply| DriverCommand::Initialize { id, mode, reply }).await;
         match outcome {
             Ok(InitResult::Initialized) => Ok(InitOutcome::Initialized),
             Ok(InitResult::AlreadyInitialized) => Ok(InitOutcome::AlreadyInitialized),

@@ -16,7 +16,7 @@ use super::decode::{decode, decode_marker};
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_SOURCES, RequestEncoder, ScriptForm, needs_marker, sources};
 use quorlock_proto::marker::MarkerReading;
-use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
+use quorlock_proto::membership::{ExpectedMarker, NodeWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::vote::Vote;
@@ -225,7 +225,7 @@ impl NodeUnderTest for RealServer {
         (decoded.vote, decoded.node_micros)
     }
 
-    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn read_marker(&mut self, write: Option<&NodeWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.encoder.encode_read_marker(write, form(as_text));
         decode_marker(&self.connection.request(self.encoder.bytes())).reading
     }
@@ -338,6 +338,8 @@ fn key(location: Location) -> Vec<u8> {
         Location::Lock => KEY.into(),
         Location::Fence => format!("quorlock:fence:{KEY}").into(),
         Location::Marker => "quorlock:node".into(),
+        Location::Record => "quorlock:roster".into(),
+        Location::Absences => "quorlock:absent".into(),
         Location::Clock => "quorlock:clock".into(),
         Location::HighestAheadOfClock => "quorlock:high".into(),
     }

@@ -137,15 +137,24 @@ fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
                 Value::Int(evicts @ 0..=1),
                 Value::Int(micros @ 1..),
                 Value::Int(latest @ 0..),
+                Value::BulkString(record),
+                Value::Int(high @ 0..),
+                Value::BulkString(absences),
                 ..,
             ] => {
-                let marker = String::from_utf8_lossy(marker);
+                let text = |bytes: &[u8]| {
+                    let text = String::from_utf8_lossy(bytes);
+                    (!text.is_empty()).then(|| Arc::from(&*text))
+                };
                 Ok(MarkerReading {
-                    marker: (!marker.is_empty()).then(|| marker.into()),
+                    marker: text(marker),
+                    record: text(record),
                     incarnation: Incarnation::new(&String::from_utf8_lossy(incarnation)),
                     evicts: *evicts == 1,
                     micros: *micros as u64,
                     latest_micros: *latest as u64,
+                    highest_number: *high as u64,
+                    absences: text(absences),
                 })
             }
             _ => Err(Vote::Unknown(ReplyFailure::UnexpectedReply)),

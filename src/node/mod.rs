@@ -25,7 +25,7 @@ mod tls;
 
 pub use crate::view::{
     DialStep, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence, Probation,
-    ServerVersion,
+    SeatStatus, ServerVersion,
 };
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;

@@ -14,7 +14,7 @@ use super::resp_encode::{Decimal, digits, millis, put_command, put_length, put_w
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
-use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
+use quorlock_proto::membership::{ExpectedMarker, MarkerTime, MarkerWrite, NodeWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 
@@ -159,7 +159,7 @@ impl RequestEncoder {
     }
 
     /// Encodes a marker reading, which may also write the marker.
-    pub(crate) fn encode_read_marker(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
+    pub(crate) fn encode_read_marker(&mut self, write: Option<&NodeWrite>, form: ScriptForm) {
         self.bytes.clear();
         read_marker_command(form, write).write_packed_command(&mut self.bytes);
     }
@@ -266,19 +266,29 @@ pub(super) fn sources(is_fenced: bool) -> &'static [&'static str] {
     }
 }
 
-fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
+fn read_marker_command(form: ScriptForm, write: Option<&NodeWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
         ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.source),
     };
-    command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
+    command.arg(5).arg(MARKER_KEY).arg(CLOCK_KEY).arg(RECORD_KEY).arg(ABSENCES_KEY).arg(HIGH_KEY);
     match write {
-        Some(MarkerWrite { replaces, identity, backdate, written_micros, base_micros }) => {
-            command.arg(&**identity).arg(replaces.as_deref().unwrap_or_default());
-            command.arg(backdate.as_micros() as u64).arg(format!("{written_micros} {base_micros}"));
+        Some(NodeWrite::Marker(write)) => {
+            let MarkerWrite { replaces, incarnation, identity, record, time, written_micros, base_micros } =
+                write;
+            let (micros, is_relative) = match time {
+                MarkerTime::After(span) => (span.as_micros() as u64, 1),
+                MarkerTime::At(micros) => (*micros, 0),
+            };
+            command.arg("m").arg(replaces.as_deref().unwrap_or_default()).arg(incarnation.as_str());
+            command.arg(&**identity).arg(&**record).arg(micros).arg(is_relative);
+            command.arg(format!("{written_micros} {base_micros}"));
         }
-        None => drop(command.arg("").arg("").arg(0).arg(0)),
+        Some(NodeWrite::Absences { replaces, text }) => {
+            command.arg("a").arg(replaces.as_deref().unwrap_or_default()).arg(&**text);
+        }
+        None => drop(command.arg("")),
     }
     command
 }
@@ -314,9 +324,12 @@ fn put_script_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptFor
     put_words(bytes, words);
 }
 
-/// The keys of a node's marker, its recorded clock, and its largest number that was ahead of the clock.
+/// The keys of a node's marker, its record, the absence reports, its recorded clock, and its largest number that
+/// was ahead of the clock.
 /// `FENCE_PREFIX` and a lock's key are the key of its fence.
 const MARKER_KEY: &str = "quorlock:node";
+const RECORD_KEY: &str = "quorlock:roster";
+const ABSENCES_KEY: &str = "quorlock:absent";
 const CLOCK_KEY: &str = "quorlock:clock";
 const HIGH_KEY: &str = "quorlock:high";
 /// Matches no node's marker.
@@ -352,7 +365,7 @@ static RENEW_FENCED: LazyLock<PreparedScript> =
 static REACQUIRE_FENCED: LazyLock<PreparedScript> =
     LazyLock::new(|| PreparedScript::new(REACQUIRE_FENCED_SOURCE, b"4"));
 static READ_MARKER: LazyLock<PreparedScript> =
-    LazyLock::new(|| PreparedScript::new(READ_MARKER_SOURCE, b"2"));
+    LazyLock::new(|| PreparedScript::new(READ_MARKER_SOURCE, b"5"));
 static FORGET: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(FORGET_SOURCE, b"3"));
 static RELEASE_NOTIFY: LazyLock<PreparedScript> =
     LazyLock::new(|| PreparedScript::new(RELEASE_NOTIFY_SOURCE, b"2"));

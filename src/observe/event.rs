@@ -75,6 +75,18 @@ pub enum Event {
         /// The reason.
         reason: ProbationReason,
     },
+    /// The seat of a node has changed hands: a server without memory took it, as after a restart, or it became vacant,
+    /// because no client had reached its server for long. If no server of yours was restarted or replaced, its address
+    /// has moved.
+    #[non_exhaustive]
+    SeatChanged {
+        /// The node's address.
+        node: Arc<str>,
+        /// The number of the roster.
+        epoch: Arc<str>,
+        /// Whether no server has the seat now.
+        is_vacant: bool,
+    },
     /// A node's clock jumped, or stood still: keys on it may have expired early. The node casts no vote until its clock
     /// has been steady for the max TTL. Configure time services to slew and not to step while a server runs (`makestep`
     /// in `chrony.conf` only for the first updates).

@@ -33,6 +33,9 @@ pub(super) fn record(event: &Event) {
         Event::NodeOnProbation { node, remaining, reason } => {
             warn!(target: NODE, node = &**node, ?remaining, "node casts no vote: {reason}");
         }
+        Event::SeatChanged { node, epoch, is_vacant } => {
+            warn!(target: CLUSTER, node = &**node, epoch = &**epoch, is_vacant, "seat changed hands");
+        }
         Event::ClockJumped { node, by_micros } => {
             error!(target: CLOCK, node = &**node, by_micros, "clock jumped: let time services slew, not step, once a server runs");
         }

@@ -13,4 +13,6 @@ pub use fences::Fences;
 pub(crate) use grouping::describe_states;
 pub use node_reply::{NodeReplies, NodeReply};
 pub(crate) use node_status::NodeStatusList;
-pub use node_status::{NodeState, NodeStatus, NodeWarning, Persistence, Probation, ServerVersion};
+pub use node_status::{
+    NodeState, NodeStatus, NodeWarning, Persistence, Probation, SeatStatus, ServerVersion,
+};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::deadline::LeaseDeadline;
 use super::dial_step::DialStep;
@@ -60,6 +60,8 @@ pub struct NodeStatus {
     pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Always `None` in plain mode.
     pub probation: Option<Probation>,
+    /// Its seat in the roster of its lock cluster; `None` until a roster was read, and in plain mode.
+    pub seat: Option<SeatStatus>,
     /// Whether its connection has broken and the first dial since then has not ended.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) is_returning: bool,
@@ -124,6 +126,38 @@ pub struct ServerVersion {
     pub name: &'static str,
     /// Its own version number.
     pub version: String,
+}
+
+/// A node's seat in the roster of its lock cluster. A server that may have lost data takes the seat anew.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+/// for node in redlock.node_status().await {
+///     if node.seat.is_some_and(|seat| seat.is_vacant) {
+///         println!("no server has the seat of {}", node.address);
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct SeatStatus {
+    /// The number of the roster: it grows with each change of a seat.
+    pub epoch: Arc<str>,
+    /// Whether no server has it. It still counts in the number of nodes.
+    pub is_vacant: bool,
+    /// When it last changed hands, by the clock of the client that proposed it; `None` if it never did.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "unix_seconds"))]
+    pub changed_at: Option<SystemTime>,
+}
+
+#[cfg(feature = "serde")]
+fn unix_seconds<S: serde::Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    serde::Serialize::serialize(&since.map(|since| since.as_secs()), serializer)
 }
 
 /// Whether a server's data survives a restart.
@@ -252,6 +286,7 @@ impl NodeStatus {
             fences: None,
             failed_step: None,
             probation: None,
+            seat: None,
             is_returning: false,
         }
     }

@@ -17,7 +17,7 @@ use crate::output::{print, print_json};
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
-    let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes.clone())?;
     let Some(max_ttl) = max_ttl else {
         let cause =
             "plain clients belong to no lock cluster, so there is nothing to initialize; leave it out";
@@ -27,7 +27,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
         });
     };
-    let (outcome, nodes, replies, failure) = match initialized(builder.clone(), args.force).await {
+    let (outcome, nodes, replies, failure) = match initialized(builder.clone(), &args).await {
         Ok(init) => {
             let outcome =
                 if init == InitOutcome::Initialized { "initialized" } else { "already_initialized" };
@@ -63,9 +63,12 @@ struct InitReport<'a> {
     replies: NodeReplies,
 }
 
-async fn initialized(builder: RedlockBuilder, force: bool) -> Result<InitOutcome, InitError> {
-    if force {
+async fn initialized(builder: RedlockBuilder, args: &InitArgs) -> Result<InitOutcome, InitError> {
+    if args.force {
         return builder.force_initialize().await.map(|()| InitOutcome::Initialized);
+    }
+    if args.without_unreachable {
+        return builder.initialize_without_unreachable().await.map(|()| InitOutcome::Initialized);
     }
     builder.initialize().await
 }

@@ -243,6 +243,17 @@ impl Lease {
         }
     }
 
+    /// Asks again in a running renewal, because another roster is in force: votes under the earlier one do not
+    /// count. Poll next.
+    pub fn void_renewal(&mut self, absent_vote: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
+        // What nodes reported before about their larger fences no longer proves anything.
+        self.quorum.all().iter().for_each(|node| self.forget_larger_fence(node));
+        let running = self.renewal().filter(|renewal| !renewal.is_settled).map(|renewal| renewal.params);
+        if let Some(params) = running {
+            self.start_renewal(params, absent_vote, now);
+        }
+    }
+
     /// Withdraws the node's confirmation, because its clock jumped and its key may expire early. Its vote in
     /// a running renewal becomes `new_vote`. Poll next.
     pub fn revoke_votes_of(&mut self, node: NodeId, new_vote: Vote) {

@@ -1,19 +1,21 @@
-//! Markers: the string `quorlock:node` on each node, which names its lock cluster, settings, server and time.
+//! Markers: the string `quorlock:node` on each node, which names its seat, server and time, and carries the
+//! hash of its [record](crate::roster::record).
 //!
 //! It is stored in the same database as the locks. So each event that makes a node lose its locks also deletes
 //! the marker, or makes it differ from the server on which it is stored. Such events are a restart without
 //! data, a flush, a swap, a promotion, and a blank host behind the old address. Clients learn the lock cluster
 //! by quorum reads of the markers ([`membership`](crate::membership)).
 
-use alloc::string::String;
+use alloc::format;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
+use core::fmt;
 use core::time::Duration;
 
 use crate::fence::{CLOCK_TOLERANCE_MICROS, MAX_MIN_FENCING_NUMBER};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::Quorum;
+use crate::roster::record::Record;
+use crate::roster::{SeatId, fnv};
 use crate::span::Span;
 
 /// The settings that all clients of a lock cluster must share.
@@ -86,7 +88,7 @@ pub fn min_retention(max_ttl: Duration) -> Duration {
     max_ttl + max_ttl.max(Duration::from_secs(1))
 }
 
-/// The id of a lock cluster: random, or derived from the random run ids of its first servers.
+/// The id of a lock cluster: random bits, drawn when it is founded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(u128);
 
@@ -97,14 +99,10 @@ impl ClusterId {
         Self(bits)
     }
 
-    /// The id of a new lock cluster of these blank servers. All clients compute the same id, so they need no
-    /// agreement (FNV-1a, 128 bits, over the sorted names of the incarnations).
+    /// The random bits.
     #[must_use]
-    pub fn of_servers<'a>(incarnations: impl Iterator<Item = &'a Incarnation>) -> Self {
-        let mut names: Vec<&str> = incarnations.map(Incarnation::as_str).collect();
-        names.sort_unstable();
-        let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
-        Self(bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME)))
+    pub const fn bits(self) -> u128 {
+        self.0
     }
 }
 
@@ -137,19 +135,23 @@ impl Incarnation {
     }
 }
 
-/// A parsed marker.
+/// A parsed marker. Beside it, in `quorlock:roster`, is the record that it carries the hash of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Marker {
-    /// The lock cluster of the node.
-    pub cluster: ClusterId,
-    /// The settings of that lock cluster.
-    pub config: LockClusterConfig,
+    /// The hash of the record's text.
+    pub record_hash: u128,
+    /// The seat of the server.
+    pub seat: SeatId,
+    /// Whether a roster has had the seat.
+    pub was_member: bool,
     /// The server that stored the marker.
     pub incarnation: Incarnation,
-    /// When the node's data began, in microseconds of its own clock.
-    pub since_micros: u64,
-    /// When the marker was written, by the clock of the client that wrote it. The node's clock may have been
-    /// wrong and corrected since. 0 after `init`, where no lock can be lost.
+    /// In microseconds of the node's clock: for a member, when it may vote; for a server that waits for a seat,
+    /// when its data began.
+    pub time_micros: u64,
+    /// When the node's data began, by the clock of the client that wrote it; for a member that no roster was
+    /// without, when its probation began. The node's clock may have been wrong and corrected since. 0 after
+    /// `init`, where no lock can be lost.
     pub written_micros: u64,
     /// The node's largest time before its clock was set back; 0 if it never was. Every fencing number is above
     /// it.
@@ -164,63 +166,37 @@ impl Marker {
         if fields.next() != Some(VERSION) {
             return None;
         }
-        let cluster = ClusterId(u128::from_str_radix(fields.next()?, 16).ok()?);
-        let (nodes, needed) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let quorum = Quorum::new(nodes, Some(needed)).ok()?;
-        let max_ttl = Duration::from_millis(fields.next()?.parse().ok()?);
-        let retention = Duration::from_millis(fields.next()?.parse().ok()?);
+        fields.next()?.parse::<u64>().ok()?;
+        let record_hash = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let seat = SeatId(u64::from_str_radix(fields.next()?, 16).ok()?);
+        let was_member = match fields.next()? {
+            MEMBER => true,
+            WAITING => false,
+            _ => return None,
+        };
         let incarnation = Incarnation::new(fields.next()?);
-        let since_micros = fields.next()?.parse().ok()?;
+        let time_micros = fields.next()?.parse().ok()?;
         let written_micros = fields.next()?.parse().ok()?;
         let base_micros = fields.next()?.parse().ok()?;
         let is_complete = fields.next().is_none() && base_micros <= MAX_MIN_FENCING_NUMBER;
-        is_complete.then(|| Self {
-            cluster,
-            config: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
+        is_complete.then_some(Self {
+            record_hash,
+            seat,
+            was_member,
             incarnation,
-            since_micros,
+            time_micros,
             written_micros,
             base_micros,
         })
     }
 
-    /// The part of a marker that does not depend on the server. The server adds its incarnation and time, and
-    /// the client adds its time.
+    /// The part of a marker that does not depend on the server. The server adds its incarnation and the time,
+    /// and the client adds its own time. It notes its clock four times per max ttl.
     #[must_use]
-    pub fn identity(cluster: ClusterId, config: LockClusterConfig) -> Arc<str> {
-        let mut text = String::new();
-        let (nodes, needed) = (config.quorum.nodes(), config.quorum.needed());
-        // Writing to a string cannot fail.
-        let LockClusterConfig { max_ttl_millis, retention_millis, .. } = config;
-        let _ =
-            write!(text, "{VERSION} {:032x} {nodes} {needed} {max_ttl_millis} {retention_millis}", cluster.0);
-        text.into()
-    }
-
-    /// When the node may vote, in microseconds of its own clock. Every lock that it may have lost is over
-    /// then.
-    #[must_use]
-    pub fn votes_from_micros(&self) -> u64 {
-        self.after_probation(self.since_micros)
-    }
-
-    /// When the node may vote, in microseconds of the clock of the client that wrote the marker.
-    #[must_use]
-    pub fn votes_from_written_micros(&self) -> u64 {
-        self.after_probation(self.written_micros)
-    }
-
-    /// Every fencing number of the node is above this: the end of its probation, and the largest time of its
-    /// clock.
-    #[must_use]
-    pub fn fencing_numbers_above(&self) -> u64 {
-        self.votes_from_micros().max(self.base_micros)
-    }
-
-    fn after_probation(&self, micros: u64) -> u64 {
-        let probation = self.config.max_ttl_millis.saturating_mul(1000);
-        let probation = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
-        if enabled(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
+    pub fn identity(max_ttl: Duration, record: &Record) -> Arc<str> {
+        let (hash, seat) = (fnv(record.to_text().bytes()), record.seat.0);
+        let standing = if record.was_member { MEMBER } else { WAITING };
+        format!("{VERSION} {} {hash:032x} {seat:016x} {standing}", max_ttl.as_millis()).into()
     }
 }
 
@@ -229,6 +205,8 @@ impl Marker {
 pub struct MarkerReading {
     /// Its marker, if it has one.
     pub marker: Option<Arc<str>>,
+    /// Its record, if it has one.
+    pub record: Option<Arc<str>>,
     /// The identity of the server and its data.
     pub incarnation: Incarnation,
     /// Whether it evicts keys when its memory is full.
@@ -237,6 +215,10 @@ pub struct MarkerReading {
     pub micros: u64,
     /// The largest time of its clock noted at earlier readings (`quorlock:clock`); 0 if there is none.
     pub latest_micros: u64,
+    /// The largest number that it gave out ahead of its clock (`quorlock:high`); 0 if there is none.
+    pub highest_number: u64,
+    /// Its [absence reports](crate::roster::absence).
+    pub absences: Option<Arc<str>>,
 }
 
 impl MarkerReading {
@@ -251,9 +233,9 @@ impl MarkerReading {
 }
 
 /// The first field of a marker: the version of its format.
-const VERSION: &str = "quorlock3";
-const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+const VERSION: &str = "quorlock4";
+const MEMBER: &str = "m";
+const WAITING: &str = "w";
 
 #[cfg(test)]
 mod tests {
@@ -261,16 +243,15 @@ mod tests {
 
     #[test]
     fn a_written_marker_parses_to_the_same_values() {
-        let config =
-            LockClusterConfig::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
-        let identity = Marker::identity(ClusterId::new(0xab), config);
+        let record =
+            Record { seat: SeatId(0xab), was_member: true, roster: None, promised: None, accepted: None };
+        let identity = Marker::identity(Duration::from_secs(30), &record);
         let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000 7"))
             .expect("a marker");
-        assert_eq!((marker.cluster, marker.config), (ClusterId::new(0xab), config));
-        assert_eq!(config.retention(), Duration::from_secs(3600));
-        assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
-        assert_eq!(marker.votes_from_written_micros(), 1_700_000_030_500_000);
-        assert_eq!((marker.base_micros, marker.fencing_numbers_above()), (7, 1_700_000_030_000_000));
+        assert_eq!((marker.seat, marker.was_member), (SeatId(0xab), true));
+        assert_eq!(marker.record_hash, fnv(record.to_text().bytes()));
+        assert_eq!((marker.time_micros, marker.base_micros), (1_700_000_000_000_000, 7));
+        assert_eq!(marker.written_micros, 1_700_000_000_500_000);
         for end in ["a b c d", "a b c", "a 1 1 1 1", "a 1 1", "a 1", "a", "a 1 1 9007199254740991"] {
             assert_eq!(Marker::parse(&format!("{identity} {end}")), None, "{end}");
         }
@@ -283,13 +264,5 @@ mod tests {
         assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
         assert_eq!(min_retention(Duration::from_millis(10)), Duration::from_millis(1_010));
         assert_eq!(min_retention(Duration::from_secs(30)), Duration::from_secs(60));
-    }
-
-    #[test]
-    fn the_cluster_id_of_the_same_servers_does_not_depend_on_their_order() {
-        let [one, two] = ["a:1", "b:2"].map(Incarnation::new);
-        let id = ClusterId::of_servers([&one, &two].into_iter());
-        assert_eq!(id, ClusterId::of_servers([&two, &one].into_iter()));
-        assert_ne!(id, ClusterId::of_servers([&one].into_iter()));
     }
 }

@@ -1,106 +1,139 @@
-//! Membership: decides by their markers which nodes may vote.
+//! Membership: decides by their records which nodes may vote.
 //!
-//! A node votes when its marker names the client's lock cluster and settings, was written by the same server
-//! with the same data, and is older than the max ttl. If the client itself saw the marker change, the max ttl
-//! must also pass on the client's clock. A node without a marker gets one, if enough other nodes confirm
-//! which cluster it belongs to.
+//! A node votes when it is a member of the roster that the client follows, was not restarted since, and its
+//! probation has passed. If the client itself saw the seat change hands, the max ttl must also pass on the
+//! client's clock. The [`Proposer`] decides what to write, and [`marker_write`] how.
 
 mod eligibility;
 mod init;
+mod marker_write;
 mod member;
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-pub use eligibility::ExpectedMarker;
-pub use init::InitResult;
-pub use member::VotingStatus;
-
-use alloc::sync::Arc;
 use core::time::Duration;
+
+pub use eligibility::ExpectedMarker;
+pub use init::{InitMode, InitResult};
+pub use marker_write::{MarkerTime, MarkerWrite, NodeWrite};
+#[cfg(test)]
+pub(crate) use marker_write::{probation_of, time_of};
+pub use member::VotingStatus;
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;
-use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::mutant::{Mutant, enabled};
-use crate::quorum::{NodeId, Quorum};
+use crate::marker::{LockClusterConfig, MarkerReading};
+use crate::quorum::{NodeId, NodeSet};
 use crate::request::OperationId;
+use crate::roster::absence::Absences;
+use crate::roster::proposer::{Outcome, Permissions, Proposer};
+use crate::roster::{NodeList, Roster, RosterView};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
 use member::{Member, ProbationState};
 
-/// The markers and the voting status of all nodes, as one client knows them.
+/// The records and the voting status of all nodes, as one client knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     config: LockClusterConfig,
     drift: Drift,
+    list: NodeList,
     /// Whether nodes that are all blank become a lock cluster without `init`. Apart from that, every client
-    /// writes the marker of a node that may have lost data, also a read-only client: its probation must start
+    /// writes the record of a node that may have lost data, also a read-only client: its probation must start
     /// soon.
     auto_init: bool,
     members: Vec<Member>,
-    /// The lock cluster that a quorum of the nodes belonged to last.
-    cluster: Option<ClusterId>,
+    proposer: Proposer,
+    /// The roster that the client follows.
+    roster: Option<Arc<Roster>>,
+    /// The change of the roster, if it is not reported yet.
+    change: Option<RosterView>,
+    begin: Begin,
+    lost_ballots: u32,
+    /// Names this client in ballots and seeds its random numbers.
+    client: u64,
+    draws: u64,
+    /// Whether unreachable nodes count as absent at once.
+    skips_absence: bool,
     pending_init: Option<PendingInit>,
     init_result: Option<(OperationId, InitResult)>,
+}
+
+/// When the client may begin a ballot. Thousands of clients see the same restart, so each waits for a random
+/// time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Begin {
+    NotNeeded,
+    At(DualTimestamp),
+    Now,
 }
 
 /// What the coordinator does next for the membership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberStep {
     /// Read the node's marker, after a write if there is one.
-    ReadMarker(NodeId, Option<MarkerWrite>),
+    ReadMarker(NodeId, Option<NodeWrite>),
+    /// The client follows another roster: no vote under the earlier one counts any more.
+    RosterChanged(RosterView),
     /// The node's probation has ended for holders: leases may set their keys there again. It does not vote
     /// for contenders yet.
     OpenToHolders(NodeId),
     /// The node's voting status changed.
     StatusChanged(NodeId, VotingStatus),
+    /// Another server has the node's seat: the address must be resolved again.
+    Redial(NodeId),
     /// An `init` has ended.
     InitDone(OperationId, InitResult),
 }
 
-/// A marker to write to a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MarkerWrite {
-    /// Write only if this is the node's marker now.
-    pub replaces: Option<Arc<str>>,
-    /// The cluster id and its settings.
-    pub identity: Arc<str>,
-    /// How far the marker's time is set back: zero, except for `init`, where no lock can be lost.
-    pub backdate: Duration,
-    /// The writer's wall clock, in microseconds; 0 for `init`.
-    pub written_micros: u64,
-    /// Every fencing number must be above this, whatever the node's clock shows.
-    pub base_micros: u64,
-}
-
-/// How a client knows the nodes' cluster id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// Enough markers contain it.
-    Nodes,
-    /// All nodes are connected and blank, so they become a new lock cluster.
-    NewCluster,
-    /// Enough markers contained it, before nodes lost data.
-    Memory,
-}
-
 impl Membership {
     /// A membership with these settings, of nodes whose markers were not read yet. With `auto_init`, nodes
-    /// that are all blank become a lock cluster, after a probation.
+    /// that are all blank become a lock cluster, after a probation. `client` is a random number.
     #[must_use]
-    pub fn new(config: LockClusterConfig, drift: Drift, auto_init: bool) -> Self {
-        let members = vec![Member::default(); config.quorum().nodes()];
-        Self { config, drift, auto_init, members, cluster: None, pending_init: None, init_result: None }
+    pub fn new(
+        config: LockClusterConfig,
+        drift: Drift,
+        list: NodeList,
+        client: u64,
+        auto_init: bool,
+    ) -> Self {
+        Self {
+            config,
+            drift,
+            auto_init,
+            members: vec![Member::default(); config.quorum().nodes()],
+            proposer: Proposer::new(client, list.clone(), config),
+            list,
+            roster: None,
+            change: None,
+            begin: Begin::NotNeeded,
+            lost_ballots: 0,
+            client,
+            draws: 0,
+            skips_absence: false,
+            pending_init: None,
+            init_result: None,
+        }
     }
 
     /// The next step, or `None`.
     pub fn poll(&mut self, now: DualTimestamp) -> Option<MemberStep> {
+        if self.is_evaluation_due(now) {
+            self.evaluate(now);
+        }
+        if let Some(change) = self.change.take() {
+            return Some(MemberStep::RosterChanged(change));
+        }
         for node in self.config.quorum().all().iter() {
             let member = &mut self.members[node.index()];
             if member.needs_read(now) {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
+            }
+            if member.take_redial() {
+                return Some(MemberStep::Redial(node));
             }
             if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
@@ -116,18 +149,28 @@ impl Membership {
     /// When to [`poll`](Self::poll) again, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
-        self.members.iter().filter_map(Member::wake_at).reduce(DualTimestamp::earlier)
+        let begin = if let Begin::At(at) = self.begin { Some(at) } else { None };
+        let report = self.members.iter().filter_map(|it| it.report_absence_at(self.is_any_up()));
+        self.members
+            .iter()
+            .filter_map(Member::wake_at)
+            .chain(begin)
+            .chain(report)
+            .reduce(DualTimestamp::earlier)
     }
 
     /// The node is connected; `reading` is from the handshake. Poll next.
     pub fn on_up(&mut self, node: NodeId, reading: MarkerReading, now: DualTimestamp) {
-        self.members[node.index()].is_up = true;
+        if !self.is_any_up() {
+            self.members.iter_mut().for_each(|member| member.begin_absence(now));
+        }
+        self.members[node.index()].connect();
         self.on_marker_reading(node, Ok(reading), now);
     }
 
     /// The node is disconnected. Its last reading is kept. Poll next.
-    pub fn on_down(&mut self, node: NodeId) {
-        self.members[node.index()].disconnect();
+    pub fn on_down(&mut self, node: NodeId, now: DualTimestamp) {
+        self.members[node.index()].disconnect(now);
         self.end_init(InitResult::Unreachable);
     }
 
@@ -138,16 +181,17 @@ impl Membership {
         reading: Result<MarkerReading, Vote>,
         now: DualTimestamp,
     ) {
-        self.on_init_reply(node, &reading);
         let pause = self.config.max_ttl() / READS_PER_TTL;
         let is_read = reading.is_ok();
         let pause = if is_read { pause } else { pause.min(READ_RETRY) };
-        self.members[node.index()].record_reading(reading, now, now.plus(pause));
+        let failure = reading.as_ref().err().cloned();
+        self.members[node.index()].record_reading(reading, now, now.plus(pause), self.config);
         if is_read {
             // A failed reading changes nothing. Otherwise a node that rejects a write would get it again at
             // once, forever.
             self.evaluate(now);
         }
+        self.on_init_reply(node, failure);
         self.begin_init();
     }
 
@@ -227,11 +271,13 @@ impl Membership {
                 }
                 _ => None,
             },
-            Eligibility::Unverified | Eligibility::NeedsMarker(_) if member.read_failure.is_some() => {
+            Eligibility::Unverified | Eligibility::NotAMember(_) if member.read_failure.is_some() => {
                 member.read_failure.clone()
             }
             Eligibility::Unverified => Some(Vote::Unknown(ReplyFailure::Unverified)),
-            Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
+            Eligibility::NotAMember(reason) => {
+                Some(Vote::Unknown(reason.clone().unwrap_or(ReplyFailure::MarkerMismatch)))
+            }
             Eligibility::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
         }
     }
@@ -247,91 +293,147 @@ impl Membership {
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.members[node.index()].eligibility {
             Eligibility::Member(expected_marker) => Some(expected_marker),
-            Eligibility::Unverified | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
+            Eligibility::Unverified | Eligibility::NotAMember(_) | Eligibility::Excluded(_) => None,
         }
     }
 
-    fn readings(&self) -> impl Iterator<Item = &MarkerReading> {
-        self.members.iter().filter_map(|member| member.reading.as_ref())
+    /// The roster that the client follows.
+    #[must_use]
+    pub const fn roster(&self) -> Option<&Arc<Roster>> {
+        self.roster.as_ref()
     }
 
-    /// The nodes' cluster id, by a quorum read of their markers (Gifford, *Weighted Voting for Replicated
-    /// Data*, 1979).
-    fn current_cluster(&self) -> Option<(ClusterId, Source)> {
-        let reported: Vec<ClusterId> = self
-            .readings()
-            .filter_map(|reading| Marker::parse(reading.marker.as_deref()?))
-            .filter(|marker| marker.config == self.config)
-            .map(|marker| marker.cluster)
-            .collect();
-        let quorum = self.config.quorum();
-        let needed = min_confirming_nodes(quorum);
-        let count = |id: &&ClusterId| reported.iter().filter(|other| other == id).count();
-        if let Some(id) = reported.iter().find(|id| count(id) >= needed) {
-            return Some((*id, Source::Nodes));
-        }
-        // All clients derive the same id from the same blank servers. So it does not matter which client
-        // writes first, or that some nodes have the id already.
-        let new_cluster = ClusterId::of_servers(self.readings().map(|reading| &reading.incarnation));
-        let is_first_server = |member: &Member| match &member.reading {
-            Some(MarkerReading { marker: None, .. }) => member.is_up,
-            Some(MarkerReading { marker: Some(text), .. }) => {
-                member.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == new_cluster)
-            }
-            None => false,
-        };
-        if self.auto_init && self.members.iter().all(is_first_server) {
-            return Some((new_cluster, Source::NewCluster));
-        }
-        // Too many nodes lost data at once for a quorum read. This client knows their cluster from before.
-        let cluster = self.cluster.filter(|cluster| reported.iter().all(|other| other == cluster));
-        cluster.map(|cluster| (cluster, Source::Memory))
+    fn is_any_up(&self) -> bool {
+        self.members.iter().any(|member| member.is_up)
     }
 
-    /// The number of connected nodes whose marker has this cluster id.
-    fn connected_nodes_in(&self, cluster: ClusterId) -> usize {
-        let marker = |member: &Member| Marker::parse(member.reading.as_ref()?.marker.as_deref()?);
-        let is_counted = |member: &Member| member.is_up || enabled(Mutant::DisconnectedNodesConfirm);
-        let is_in_cluster = |it: Marker| (it.cluster, it.config) == (cluster, self.config);
-        let confirms = |member: &&Member| is_counted(member) && marker(member).is_some_and(is_in_cluster);
-        self.members.iter().filter(confirms).count()
-    }
-
-    /// Decides again which nodes may vote.
-    fn evaluate(&mut self, now: DualTimestamp) {
-        let confirmed_cluster = self.current_cluster();
-        self.cluster = confirmed_cluster.map_or(self.cluster, |(cluster, _)| Some(cluster));
-        let all_read = self.members.iter().all(|member| member.reading.is_some());
-        let config = self.config;
-        let confirming = confirmed_cluster.map_or(0, |(cluster, _)| self.connected_nodes_in(cluster));
+    /// Whether the passing of time alone permits something.
+    fn is_evaluation_due(&mut self, now: DualTimestamp) -> bool {
+        let is_any_up = self.is_any_up();
+        let mut is_due = false;
         for member in &mut self.members {
-            let eligibility = match &member.reading {
-                None => Eligibility::Unverified,
-                Some(reading) => {
-                    // A blank node joins if enough connected nodes confirm the cluster: a disconnected node
-                    // may have lost its marker since. For a former member one connected node is enough.
-                    let is_confirmed = confirming >= min_confirming_nodes(config.quorum())
-                        || confirming > 0 && member.was_member();
-                    let confirmed_cluster = confirmed_cluster.filter(|(_, source)| match source {
-                        Source::NewCluster => true,
-                        Source::Nodes => reading.marker.is_some() || is_confirmed,
-                        Source::Memory => member.was_member() && (reading.marker.is_some() || is_confirmed),
-                    });
-                    eligibility_of(reading, confirmed_cluster.map(|(cluster, _)| cluster), all_read, config)
-                }
+            is_due |= member.absence_became_reportable(is_any_up, now);
+        }
+        if let Begin::At(at) = self.begin
+            && now.is_due(at)
+        {
+            self.begin = Begin::Now;
+            is_due = true;
+        }
+        is_due
+    }
+
+    /// Decides again what to write, and which nodes may vote.
+    fn evaluate(&mut self, now: DualTimestamp) {
+        let views: Vec<_> = self.members.iter().map(|member| member.view.clone()).collect();
+        let may = self.permissions(now);
+        let (writes, outcome) = self.proposer.writes(&views, &may);
+        self.schedule_ballot(outcome, may.random, now);
+        let roster = self.proposer.current(&views).cloned();
+        if roster != self.roster {
+            let all = self.config.quorum().all();
+            let view = |it: &Arc<Roster>| RosterView::new(it, self.roster.as_deref(), &self.list, all);
+            self.change = roster.as_ref().map(view);
+            self.roster = roster;
+        }
+        let all_read = self.members.iter().all(|member| member.reading.is_some());
+        let may_found = self.auto_init || self.pending_init.is_some();
+        for (index, write) in writes.into_iter().enumerate() {
+            let node = NodeId(index as u8);
+            let current = self.roster.as_deref();
+            let eligibility = eligibility_of(
+                &self.members,
+                node,
+                current,
+                self.list.hash(),
+                self.config,
+                all_read && !may_found,
+            );
+            let max_ttl = self.config.max_ttl();
+            if self.is_init_pending() {
+                // Its own writes are next.
+            } else if let Some(write) = write {
+                self.members[index].request_record_write(&write, max_ttl, now);
+            } else if self.roster.as_ref().map_or(may_found, |it| it.list == self.list.hash()) {
+                self.report_absences(node);
+            }
+            self.members[index].set_eligibility(eligibility, max_ttl, now);
+        }
+    }
+
+    /// Decides when the client may begin a ballot. After another client began one, it waits longer each time.
+    fn schedule_ballot(&mut self, outcome: Outcome, random: u64, now: DualTimestamp) {
+        let is_scheduled = matches!(self.begin, Begin::At(_));
+        match outcome {
+            Outcome::Idle => (self.begin, self.lost_ballots) = (Begin::NotNeeded, 0),
+            Outcome::Waiting if self.begin == Begin::NotNeeded => {
+                self.begin = Begin::At(now.plus(up_to(MAX_BALLOT_DELAY, random)));
+            }
+            Outcome::Lost if !is_scheduled => {
+                let longest = MAX_BALLOT_DELAY * (1 << self.lost_ballots.min(5));
+                self.lost_ballots += 1;
+                self.begin = Begin::At(now.plus(MAX_BALLOT_DELAY / 2 + up_to(longest, random)));
+            }
+            Outcome::Waiting | Outcome::Lost | Outcome::Pending => {}
+        }
+    }
+
+    fn permissions(&mut self, now: DualTimestamp) -> Permissions {
+        self.draws += 1;
+        let quorum = self.config.quorum();
+        let max_ttl = self.config.max_ttl();
+        let longer_than = |limit: Duration| -> NodeSet {
+            let is_absent = |node: &NodeId| {
+                let mut up = self.members.iter().filter(|member| member.is_up);
+                let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
+                !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
             };
-            member.set_eligibility(eligibility, config.max_ttl(), now);
+            quorum.all().iter().filter(is_absent).collect()
+        };
+        Permissions {
+            now_millis: now.wall_nanos() / 1_000_000,
+            absent: longer_than(max_ttl),
+            to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
+            may_found: self.auto_init || self.skips_absence,
+            may_begin: self.begin == Begin::Now,
+            random: split_mix(self.client ^ self.draws),
+        }
+    }
+
+    /// Tells the node which nodes the client cannot reach, if that is news to it.
+    fn report_absences(&mut self, node: NodeId) {
+        let all = self.config.quorum().all();
+        let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
+        let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
+        let absent: NodeSet = unreached.iter().filter(is_absent).collect();
+        let member = &mut self.members[node.index()];
+        let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
+        let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
+        if let Some(after) = known.after_report(&self.list, unreached, absent, reading.micros) {
+            let replaces = reading.absences.clone();
+            member.request_absences(replaces, after.to_text().into());
         }
     }
 }
 
-/// How many nodes must confirm the cluster of a blank node: q, but at most N − 1. Otherwise, with a quorum of
-/// all nodes, a node that lost its data could never join again.
-fn min_confirming_nodes(quorum: Quorum) -> usize {
-    quorum.needed().min(quorum.nodes() - 1).max(1)
+fn up_to(longest: Duration, random: u64) -> Duration {
+    Duration::from_micros(random % longest.as_micros() as u64)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
+const fn split_mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// How many times a marker is read in one max ttl, because a server can change without a new connection.
 const READS_PER_TTL: u32 = 4;
 /// When to read again after a failed reading or write.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// The longest wait before a first ballot.
+const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
+/// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.
+const VACATING_TTLS: u32 = 10;
+const MIN_VACATING_ABSENCE: Duration = Duration::from_secs(300);

@@ -43,6 +43,14 @@ pub(crate) enum Mutant {
     WaitQueueTrustedForever,
     /// A change of role, which replaces the data, does not change the incarnation.
     IgnoresRoleChange,
+    /// A client with another list of nodes changes the roster too.
+    AnyListAdopts,
+    /// The probation of a new member counts from before its roster was chosen.
+    ProbationBeforeChoice,
+    /// The votes of one round may be cast under two rosters.
+    RoundOfTwoRosters,
+    /// A proposer does not take over the proposal that another client's ballot left.
+    NoPromise,
     /// A node clock that was set back behind the time noted on the node is accepted.
     IgnoresClockSetBack,
 }

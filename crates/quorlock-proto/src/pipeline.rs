@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use crate::membership::MarkerWrite;
+use crate::membership::NodeWrite;
 use crate::request::{Key, OperationId, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
@@ -60,7 +60,7 @@ pub enum ExpectedReply {
     /// A marker reading.
     Marker {
         /// The marker that was written first.
-        write: Option<MarkerWrite>,
+        write: Option<NodeWrite>,
         /// Whether the script was sent as text, as in the second try.
         as_text: bool,
     },

@@ -119,8 +119,10 @@ pub enum ExclusionReason {
     EvictionEnabled,
     /// It belongs to another lock cluster, or its clients use other settings, with the difference.
     ClusterMismatch(Arc<str>),
-    /// It has no marker, and too few other nodes confirm which lock cluster it belongs to.
+    /// It has no marker, and no other node says which lock cluster it belongs to.
     Uninitialized,
+    /// It is no member of its lock cluster any more: another server has its seat.
+    NotInRoster,
     /// The server cannot be used for another permanent reason.
     Unsupported(Arc<str>),
 }
@@ -305,6 +307,10 @@ impl fmt::Display for ExclusionReason {
             Self::ClusterMismatch(message) => write!(f, "another lock cluster: {message}"),
             Self::Uninitialized => f.write_str(
                 "blank, and too few others know its lock cluster: bring them up, or initialize it (`quorlock init`)",
+            ),
+            Self::NotInRoster => f.write_str(
+                "no member of its lock cluster any more, because another server has its seat: if its address has moved, \
+                 wait until it is resolved again",
             ),
             Self::Unsupported(message) => f.write_str(message),
         }

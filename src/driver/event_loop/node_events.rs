@@ -1,16 +1,18 @@
 //! Node events: replies, opened and closed connections, and changes of a node's voting status and clock.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::super::link::LinkEvent;
 use super::Driver;
 use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
-use crate::view::{NodeStatus, NodeWarning};
+use crate::view::{NodeStatus, NodeWarning, SeatStatus};
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::RequestKind;
+use quorlock_proto::roster::RosterView;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 
@@ -199,6 +201,22 @@ impl Driver {
                     .emit(&Event::NodeWarning { node, warning: NodeWarning::MarkerFailed(fault.clone()) });
             }
             VotingStatus::Unverified(None) | VotingStatus::Voting => {}
+        }
+        self.is_status_dirty = true;
+    }
+
+    /// Records the seats of a roster, and reports those that have changed hands.
+    pub(super) fn on_roster_changed(&mut self, view: &RosterView) {
+        let epoch: Arc<str> = view.epoch.to_string().into();
+        for (index, (link, seat)) in self.links.iter_mut().zip(&view.seats).enumerate() {
+            let changed_at = (seat.changed_millis > 0)
+                .then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(seat.changed_millis));
+            let is_vacant = seat.id.is_none();
+            link.status.seat = Some(SeatStatus { epoch: Arc::clone(&epoch), is_vacant, changed_at });
+            if view.changed.contains(NodeId(index as u8)) {
+                let (node, epoch) = (Arc::clone(&link.status.address), Arc::clone(&epoch));
+                self.events.emit(&Event::SeatChanged { node, epoch, is_vacant });
+            }
         }
         self.is_status_dirty = true;
     }

@@ -2,12 +2,12 @@
 
 use super::Driver;
 use crate::node::{ScriptForm, needs_marker};
-use quorlock_proto::membership::MarkerWrite;
+use quorlock_proto::membership::NodeWrite;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::request::{Request, RequestKind};
 
 impl Driver {
-    pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
+    pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&NodeWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
         self.encoder.encode_read_marker(write, form);

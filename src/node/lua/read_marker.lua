@@ -1,20 +1,31 @@
--- Returns the node's marker and the server's incarnation, and writes a new marker if requested.
--- Records the node's clock.
+-- Returns the node's marker and record, and the server's incarnation. Before, writes a new marker and record,
+-- or new absence reports, if requested. Records the node's clock.
 --
 -- KEYS[1]  the node's marker
 -- KEYS[2]  the last recorded time of the node's clock, in microseconds
--- ARGV[1]  the start of a new marker, before incarnation and time; empty to write nothing
--- ARGV[2]  the marker that the new one may replace; empty for none
--- ARGV[3]  by how much the new marker's time is backdated, in microseconds
--- ARGV[4]  two numbers: the writer's clock in microseconds, 0 if no data can be lost; and the base of all
---          fencing numbers
+-- KEYS[3]  the node's record, of which the marker contains the hash
+-- KEYS[4]  the absence reports
+-- KEYS[5]  the largest number given out here that was then over 250 ms ahead of the clock
+-- ARGV[1]  m: write marker and record; a: write absence reports; empty: write nothing
+-- ARGV[2]  the marker, or the reports, that the new text may replace; empty for none
+-- ARGV[3]  a: the new reports
+--          m: the incarnation that the server must have
+-- ARGV[4]  the start of the new marker, before incarnation and time
+-- ARGV[5]  the new record
+-- ARGV[6]  the new marker's time in microseconds
+-- ARGV[7]  1 if ARGV[6] counts from now, 0 if it is a time
+-- ARGV[8]  two numbers: the clock of the client that began the probation in microseconds, 0 if no data can be
+--          lost; and the base of all fencing numbers
 --
--- Returns  {marker, incarnation, evicts, now, latest, fences, length, memory}
+-- Returns  {marker, incarnation, evicts, now, latest, record, high, absences, fences, length, memory}
 --   marker       empty if there is none, and no valid marker if the key has another type
 --   incarnation  see below
 --   evicts       1 if keys are evicted when memory is full
 --   now          the node's clock in microseconds
 --   latest       the last recorded time of the clock before; 0: unknown
+--   record       empty if there is none
+--   high         the number in KEYS[5]; 0 if there is none
+--   absences     empty if there are none
 --   fences       about how many fences are kept here; -1: unknown
 --   length       the average length of their keys in bytes
 --   memory       the memory limit in bytes; 0: no limit
@@ -68,22 +79,33 @@ if type(marker) == 'table' then
     end
     marker = 'of another type'
 end
-if ARGV[1] ~= '' and marker == ARGV[2] then
-    marker = string.format('%s %s %.0f %s', ARGV[1], incarnation, now - tonumber(ARGV[3]), ARGV[4])
+local record, absences = redis.pcall('GET', KEYS[3]), redis.pcall('GET', KEYS[4])
+record, absences = type(record) == 'string' and record or '', type(absences) == 'string' and absences or ''
+if ARGV[1] == 'm' and marker == ARGV[2] and incarnation == ARGV[3] then
+    local at = ARGV[6] + (ARGV[7] == '1' and now or 0)
+    marker, record = string.format('%s %s %.0f %s', ARGV[4], incarnation, at, ARGV[8]), ARGV[5]
     -- A server that is out of memory rejects a script's first write unless it frees memory, as DEL does. The
     -- marker of a node that evicts must not stay unchanged.
     redis.call('DEL', KEYS[1])
     redis.call('SET', KEYS[1], marker)
+    redis.call('SET', KEYS[3], record)
+elseif ARGV[1] == 'a' and absences == ARGV[2] then
+    -- If the server rejects it, only a later wait becomes longer.
+    local reply = redis.pcall('SET', KEYS[4], ARGV[3])
+    absences = reply.err and absences or ARGV[3]
+end
+
+-- The largest safe integer and infinity are not numbers of this library, which writes none above 2^53 - 2^40.
+-- Infinity modulo 1 is not 0 either.
+local function number(key)
+    local value = tonumber(redis.pcall('GET', key)) or 0
+    return (value % 1 == 0 and value >= 0 and value <= 9006099743113216) and value or 0
 end
 
 -- Without a fence, numbers continue from the clock, so a clock that was set back must be detected. If the
 -- server rejects these commands, only that detection is lost.
-local latest = tonumber(redis.pcall('GET', KEYS[2])) or 0
--- Infinity modulo 1 is not 0 either. This library writes no number above 2^53 - 2^40.
-if latest % 1 ~= 0 or latest < 0 or latest > 9006099743113216 then
-    latest = 0
-end
-local max_ttl = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
+local latest = number(KEYS[2])
+local max_ttl = string.match(marker, '^quorlock4 (%d+) ')
 -- Record the clock four times per max TTL: often enough for the detection, and rarely enough for the disk.
 if max_ttl and now > latest + max_ttl * 250 then
     redis.pcall('SET', KEYS[2], string.format('%.0f', now))
@@ -104,4 +126,4 @@ if page and type(key_count) == 'number' then
         fences = math.ceil(fences / #page * key_count)
     end
 end
-return {marker, incarnation, evicts and 1 or 0, now, latest, fences, length, limit}
+return {marker, incarnation, evicts and 1 or 0, now, latest, record, number(KEYS[5]), absences, fences, length, limit}

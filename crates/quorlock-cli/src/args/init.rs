@@ -9,6 +9,10 @@ pub(crate) struct InitArgs {
     /// locks are void.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Do not wait for the nodes that cannot be reached: their seats become vacant. Nodes that may have lost
+    /// data still pass their probation.
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) without_unreachable: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -17,14 +21,18 @@ pub(crate) struct InitArgs {
 }
 
 const INIT_HELP: &str = "\
-Every node keeps a marker (the key quorlock:node): its lock cluster, and that
-cluster's settings: the number of nodes, the quorum, the max ttl, and how long
-fencing numbers are kept.
-A node whose marker is missing, or was written before a restart, may have
-forgotten locks, so it casts no vote for the max ttl (probation). New servers
-have nothing to forget: init says so, and they vote at once. Without init, the
-first client makes them a lock cluster too, but no lock can be acquired for the
-max ttl.
+Every node keeps the roster of its lock cluster (the keys quorlock:node and
+quorlock:roster): a seat for each server, and the settings: the number of nodes,
+the quorum, the max ttl, and how long fencing numbers are kept.
+A server that is blank, or was restarted, may have forgotten locks. It takes a new
+seat, and casts no vote for the max ttl (probation). New servers have nothing to
+forget: init says so, and they vote at once. Without init, the first client makes
+them a lock cluster too, but no lock can be acquired for the max ttl.
+
+Clients do the same by themselves when too few servers remember the roster for a
+quorum. They wait for servers that cannot be reached, until no client has reached
+them for the max ttl; --without-unreachable skips that wait. If such a server
+still serves locks to others, two holders are possible: be sure that it is off.
 
 It is safe to run init again while the nodes keep their data: nodes that are one
 lock cluster with these settings stay as they are. Other nodes that are not blank
@@ -48,4 +56,5 @@ Exit codes:
 Examples:
   quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
   quorlock init --quorum 4 --max-ttl 10s
+  quorlock init --without-unreachable
   quorlock init --json";

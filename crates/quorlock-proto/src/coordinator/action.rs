@@ -6,9 +6,10 @@ use core::time::Duration;
 use crate::attempt::AttemptFailure;
 use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
-use crate::membership::{InitResult, MarkerWrite, VotingStatus};
+use crate::membership::{InitResult, NodeWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OperationId, Request};
+use crate::roster::RosterView;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -38,7 +39,7 @@ pub enum Action {
         /// The node.
         node: NodeId,
         /// The marker to write first.
-        write: Option<MarkerWrite>,
+        write: Option<NodeWrite>,
         /// Whether the script is sent as text.
         as_text: bool,
     },
@@ -46,6 +47,8 @@ pub enum Action {
     VotingStatus(NodeId, VotingStatus),
     /// The node's clock jumped or drifts.
     ClockAnomaly(NodeId, ClockAnomaly),
+    /// Report: the client follows another roster, or its first.
+    RosterChanged(RosterView),
     /// Close this node's connection, and dial it again.
     Redial(NodeId),
     /// Send this event to the operation's caller and to the observers.

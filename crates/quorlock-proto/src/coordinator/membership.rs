@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent};
+use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, implicit_votes};
 use crate::clock_monitor::ClockAnomaly;
 use crate::marker::{ClusterId, MarkerReading};
-use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
+use crate::membership::{ExpectedMarker, InitMode, MemberStep, NodeWrite, VotingStatus};
 use crate::mutant::{Mutant, enabled};
 use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
@@ -89,11 +89,10 @@ impl Coordinator {
         self.membership.as_ref()?.expected_marker(node)
     }
 
-    /// Makes the nodes a new lock cluster that votes at once; without force only if all are blank. Emits
-    /// `Initialized`.
-    pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: DualTimestamp) {
+    /// Makes the nodes a new lock cluster. Emits `Initialized`.
+    pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, mode: InitMode, now: DualTimestamp) {
         if let Some(membership) = &mut self.membership {
-            membership.initialize(id, cluster, is_forced);
+            membership.initialize(id, cluster, mode, now);
             self.apply_member_steps(now);
         }
     }
@@ -114,6 +113,14 @@ impl Coordinator {
         while let Some(step) = self.membership.as_mut().and_then(|membership| membership.poll(now)) {
             match step {
                 MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
+                MemberStep::RosterChanged(view) => {
+                    self.actions.push_back(Action::RosterChanged(view));
+                    self.void_rounds(now);
+                }
+                MemberStep::Redial(node) => {
+                    self.actions.push_back(Action::Redial(node));
+                    self.disconnect(node, LinkState::Down(Arc::from("another server has its seat")), now);
+                }
                 MemberStep::OpenToHolders(node) => self.renew_leases_missing_on(node, Duration::ZERO, now),
                 MemberStep::StatusChanged(node, voting_status) => {
                     let is_voting = voting_status == VotingStatus::Voting;
@@ -126,6 +133,31 @@ impl Coordinator {
                     self.actions.push_back(Action::Event(id, OperationEvent::Initialized(result)));
                 }
             }
+        }
+    }
+
+    /// Another roster is in force. All votes of a round must be cast under one, so those that were counted
+    /// under the earlier one are void: attempts fail and are made again, renewals ask again.
+    fn void_rounds(&mut self, now: DualTimestamp) {
+        if enabled(Mutant::RoundOfTwoRosters) {
+            return;
+        }
+        let ids: Vec<OperationId> = self.operations.keys().copied().collect();
+        for id in ids {
+            let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
+            match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
+                Some(Operation::Attempt(attempt_entry)) => {
+                    for node in self.quorum.all().iter() {
+                        let changed = Vote::Unknown(ReplyFailure::MarkerMismatch);
+                        attempt_entry.attempt.revoke_votes_of(node, changed, now);
+                    }
+                }
+                Some(Operation::Lease(lease)) => {
+                    lease.void_renewal(|node| implicit_votes.for_holders(node, now), now);
+                }
+                Some(Operation::Survey(_) | Operation::SingleRequest(_)) | None => continue,
+            }
+            self.advance(id, now);
         }
     }
 
@@ -193,7 +225,7 @@ impl Coordinator {
         self.quorum
     }
 
-    fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
+    fn read_marker(&mut self, node: NodeId, write: Option<NodeWrite>, as_text: bool, now: DualTimestamp) {
         let pending = ExpectedReply::Marker { write: write.clone(), as_text };
         self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });

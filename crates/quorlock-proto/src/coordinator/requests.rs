@@ -155,7 +155,7 @@ impl Coordinator {
             }
         }
         if let Some(membership) = &mut self.membership {
-            membership.on_down(node);
+            membership.on_down(node, now);
             self.apply_member_steps(now);
         }
         for (id, kind, round) in without_reply {

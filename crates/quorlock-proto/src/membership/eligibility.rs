@@ -1,10 +1,15 @@
-//! Eligibility: what its marker entitles a node to.
+//! Eligibility: what its record entitles a node to.
 
 use alloc::format;
 use alloc::sync::Arc;
 
-use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::vote::ExclusionReason;
+use super::member::Member;
+use crate::marker::{LockClusterConfig, Marker, MarkerReading};
+use crate::quorum::NodeId;
+use crate::roster::proposer::ServerView;
+use crate::roster::record::Record;
+use crate::roster::{ListHash, Roster, fnv};
+use crate::vote::{ExclusionReason, ReplyFailure};
 
 /// What a node is entitled to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,8 +19,8 @@ pub(super) enum Eligibility {
     Unverified,
     /// It votes after its probation.
     Member(ExpectedMarker),
-    /// A new marker with this cluster id and these settings must be written to it.
-    NeedsMarker(Arc<str>),
+    /// It has no seat, with the reason if that may last; or it takes part in the choice of the next roster.
+    NotAMember(Option<ReplyFailure>),
     /// It may not vote.
     Excluded(ExclusionReason),
 }
@@ -31,56 +36,126 @@ pub struct ExpectedMarker {
     pub fencing_numbers_above: u64,
 }
 
-/// The eligibility of a node with this reading. `confirmed_cluster` is the cluster id that enough nodes
-/// confirm, if any; `all_read` is whether all nodes were read.
-pub(super) fn eligibility_of(
-    reading: &MarkerReading,
-    confirmed_cluster: Option<ClusterId>,
-    all_read: bool,
-    config: LockClusterConfig,
-) -> Eligibility {
-    let marker = match reading.marker.as_deref() {
-        None => {
-            return match confirmed_cluster {
-                Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
-                None if all_read => Eligibility::Excluded(ExclusionReason::Uninitialized),
-                None => Eligibility::Unverified,
-            };
-        }
-        Some(text) => Marker::parse(text),
+/// What a server with this reading remembers.
+pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> ServerView {
+    let Some(text) = reading.marker.as_deref() else {
+        return ServerView { is_up: true, is_fit: !reading.evicts, ..ServerView::default() };
     };
-    let Some(marker) = marker else {
+    let Some(marker) = Marker::parse(text) else {
+        // Another program's value, which must stay.
+        return ServerView::default();
+    };
+    let record = reading
+        .record
+        .as_deref()
+        .filter(|text| fnv(text.bytes()) == marker.record_hash)
+        .and_then(|text| Record::parse(&marker, text));
+    // A server that was told when it votes had its data begin at least a max ttl earlier.
+    let began = if marker.was_member {
+        marker.time_micros.saturating_sub(config.max_ttl().as_micros() as u64)
+    } else {
+        marker.time_micros
+    };
+    let remembers = marker.incarnation.is_same(&reading.incarnation)
+        && began <= reading.micros
+        && !(reading.was_set_back(config.retention()) && marker.base_micros < reading.latest_micros);
+    let roster = record.as_ref().and_then(|record| record.roster.clone());
+    // Without a roster it has given out no number.
+    let largest_number =
+        roster.as_ref().map_or(0, |_| (reading.micros + HINT_TOLERANCE_MICROS).max(reading.highest_number));
+    ServerView {
+        is_up: true,
+        is_fit: !reading.evicts,
+        hint: roster.filter(|_| !remembers),
+        record: record.filter(|_| remembers),
+        largest_number,
+    }
+}
+
+/// The eligibility of a node under this roster; `is_hopeless` is whether blank nodes stay blank.
+pub(super) fn eligibility_of(
+    members: &[Member],
+    node: NodeId,
+    roster: Option<&Roster>,
+    list: ListHash,
+    config: LockClusterConfig,
+    is_hopeless: bool,
+) -> Eligibility {
+    let member = &members[node.index()];
+    let Some(reading) = &member.reading else { return Eligibility::Unverified };
+    let text = reading.marker.as_deref();
+    let marker = text.and_then(Marker::parse);
+    if text.is_some() && marker.is_none() {
         return Eligibility::Excluded(ExclusionReason::Unsupported(
             "`quorlock:node` holds a value that is not a marker".into(),
         ));
+    }
+    let Some(roster) = roster else {
+        return if is_hopeless {
+            Eligibility::Excluded(ExclusionReason::Uninitialized)
+        } else {
+            Eligibility::NotAMember(explain_no_seat(members, None))
+        };
     };
-    if marker.config != config {
-        let message = format!("its clients have {}, this client has {config}", marker.config);
+    let its_roster = member.view.roster();
+    if its_roster.is_some_and(|its| its.cluster != roster.cluster) {
+        return Eligibility::Excluded(ExclusionReason::ClusterMismatch(
+            "most of the nodes given belong to a different one".into(),
+        ));
+    }
+    if roster.config != config {
+        let message = format!("its clients have {}, this client has {config}", roster.config);
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
     }
-    match confirmed_cluster {
-        Some(cluster) if cluster != marker.cluster => Eligibility::Excluded(
-            ExclusionReason::ClusterMismatch("most of the nodes given belong to a different one".into()),
-        ),
-        // Another server, other data, or a clock set back: behind the marker's time, or too far for the
-        // node's fences.
-        Some(_)
-            if !marker.incarnation.is_same(&reading.incarnation)
-                || marker.since_micros > reading.micros
-                || reading.was_set_back(config.retention()) && marker.base_micros < reading.latest_micros =>
-        {
-            Eligibility::NeedsMarker(Marker::identity(marker.cluster, config))
+    match (&member.view.record, marker) {
+        (Some(record), Some(marker)) if record.is_member_of(roster) && !record.is_sealed() => {
+            let others = members[..node.index()].iter().filter(|other| other.is_up);
+            let has_seat = |other: &Member| other.view.record.as_ref().is_some_and(|it| it.seat == record.seat);
+            if others.into_iter().any(has_seat) {
+                return Eligibility::NotAMember(None);
+            }
+            Eligibility::Member(ExpectedMarker {
+                marker: reading.marker.clone().unwrap_or_default(),
+                votes_from_micros: marker.time_micros,
+                fencing_numbers_above: marker.time_micros.max(marker.base_micros).max(roster.fence_base),
+            })
         }
-        Some(_) => Eligibility::Member(ExpectedMarker {
-            marker: reading.marker.clone().unwrap_or_default(),
-            votes_from_micros: marker.votes_from_micros(),
-            fencing_numbers_above: marker.fencing_numbers_above(),
-        }),
-        None if all_read => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
-            "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
-             `quorlock init --force`)"
+        (Some(record), _) if record.was_member && record.roster.as_deref() == Some(roster) && !record.is_sealed() => {
+            Eligibility::Excluded(ExclusionReason::NotInRoster)
+        }
+        _ if roster.list != list => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
+            "this client has another list of nodes (host, port and database of each), so it cannot give a seat \
+             to a node that has none"
                 .into(),
         )),
-        None => Eligibility::Unverified,
+        _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),
     }
 }
+
+/// Why a node that is not a member is not.
+fn explain_no_seat(members: &[Member], roster: Option<&Roster>) -> Option<ReplyFailure> {
+    let has_seat = |member: &&Member| {
+        member.is_up
+            && member
+                .view
+                .record
+                .as_ref()
+                .is_some_and(|it| roster.is_some_and(|roster| it.is_member_of(roster)))
+    };
+    let count = members.iter().filter(has_seat).count();
+    let text = match roster {
+        None if members.iter().any(|member| !member.is_up) => {
+            "waits for a lock cluster to be founded, for which all nodes are needed; those that stay unreachable for \
+             the max ttl are left out (at once with `quorlock init --without-unreachable`)"
+        }
+        Some(roster) if count < roster.majority() => {
+            "waits for a seat: it may have lost data, and too few of the others reply; start them, or run `quorlock \
+             init --without-unreachable`"
+        }
+        _ => return None,
+    };
+    Some(ReplyFailure::TransientError(text.into()))
+}
+
+/// How far ahead of its clock a node follows a number that a client prefers (`lua/acquire_fenced.lua`).
+const HINT_TOLERANCE_MICROS: u64 = crate::fence::CLOCK_TOLERANCE_MICROS;

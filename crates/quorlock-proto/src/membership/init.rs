@@ -1,18 +1,34 @@
 //! `init`: makes the nodes a new lock cluster that votes at once.
 
-use super::Membership;
 use super::member::Member;
-use crate::marker::{ClusterId, Marker, MarkerReading};
+use super::{MarkerTime, MarkerWrite, Membership, NodeWrite, split_mix};
+use crate::marker::ClusterId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::OperationId;
+use crate::roster::record::Record;
+use crate::roster::{Epoch, Roster, Seat, SeatId};
 use crate::vote::{ReplyFailure, Vote};
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Which nodes an `init` makes a lock cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InitMode {
+    /// All nodes, if all are blank. They vote at once.
+    Blank,
+    /// All nodes, whatever they remember. They vote at once.
+    Forced,
+    /// The nodes that reply. The seats of the others become vacant without a wait. A node that may have lost
+    /// data passes its probation.
+    WithoutUnreachable,
+}
 
 /// The result of an `init`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InitResult {
-    /// The nodes are a new lock cluster, and vote at once.
+    /// The nodes are a new lock cluster, and vote at once, or after their probation.
     Initialized,
     /// They were a lock cluster with the same settings already; nothing was changed.
     AlreadyInitialized,
@@ -27,89 +43,146 @@ pub enum InitResult {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingInit {
-    pub(super) operation: OperationId,
-    pub(super) cluster: ClusterId,
-    pub(super) is_forced: bool,
-    /// The nodes that have not replied to the write; `None` before the writes are sent.
-    pub(super) unconfirmed: Option<NodeSet>,
+    operation: OperationId,
+    cluster: ClusterId,
+    mode: InitMode,
+    /// The new roster, and the nodes that have not replied to its write; `None` before the writes are sent.
+    writes: Option<(Arc<Roster>, NodeSet)>,
     /// The nodes' votes.
-    pub(super) replies: Vec<Vote>,
+    replies: Vec<Vote>,
 }
 
 impl Membership {
-    /// Makes the nodes a new lock cluster that votes at once; without force only if all are blank. Ends with
-    /// [`MemberStep::InitDone`](super::MemberStep::InitDone). Poll next.
-    pub fn initialize(&mut self, operation: OperationId, cluster: ClusterId, is_forced: bool) {
-        if self.pending_init.is_some()
-            || !self.members.iter().all(|member| member.is_up && member.reading.is_some())
-        {
+    /// Makes the nodes a new lock cluster. Ends with [`MemberStep::InitDone`](super::MemberStep::InitDone).
+    /// Poll next.
+    pub fn initialize(
+        &mut self,
+        operation: OperationId,
+        cluster: ClusterId,
+        mode: InitMode,
+        now: crate::time::DualTimestamp,
+    ) {
+        let read = self.members.iter().filter(|member| member.is_up && member.reading.is_some()).count();
+        let is_enough = if mode == InitMode::WithoutUnreachable {
+            self.config.quorum().is_met(read)
+        } else {
+            read == self.members.len()
+        };
+        if self.pending_init.is_some() || !is_enough {
             self.init_result = Some((operation, InitResult::Unreachable));
             return;
         }
         let replies = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { operation, cluster, is_forced, unconfirmed: None, replies });
-        self.begin_init();
+        self.pending_init = Some(PendingInit { operation, cluster, mode, writes: None, replies });
+        if mode == InitMode::WithoutUnreachable {
+            self.skips_absence = true;
+            self.evaluate(now);
+            self.end_init_without_unreachable();
+        } else {
+            self.begin_init();
+        }
     }
 
-    /// Writes the new markers, once no reading is pending: a pending one could still change the marker to
+    /// Writes the new records, once no reading is pending: a pending one could still change the marker to
     /// replace.
     pub(super) fn begin_init(&mut self) {
-        let no_read_pending = !self.members.iter().any(Member::is_read_pending);
-        let Some(PendingInit { cluster, is_forced, unconfirmed: None, .. }) = self.pending_init else {
-            return;
-        };
-        if !no_read_pending {
+        let Some(PendingInit { cluster, mode, writes: None, .. }) = self.pending_init else { return };
+        if mode == InitMode::WithoutUnreachable {
+            self.end_init_without_unreachable();
             return;
         }
-        if !is_forced && !self.readings().all(|reading| reading.marker.is_none()) {
-            let is_same = self.is_one_cluster();
-            self.end_init(if is_same {
+        if self.members.iter().any(Member::is_read_pending) {
+            return;
+        }
+        let is_blank = |member: &Member| member.reading.as_ref().is_some_and(|it| it.marker.is_none());
+        if mode == InitMode::Blank && !self.members.iter().all(is_blank) {
+            let result = if self.is_one_cluster() {
                 InitResult::AlreadyInitialized
             } else {
                 InitResult::InOtherLockCluster
-            });
+            };
+            self.end_init(result);
             return;
         }
-        let identity = Marker::identity(cluster, self.config);
-        for member in &mut self.members {
-            member.request_write(identity.clone(), self.config.max_ttl());
+        self.draws += 1;
+        let seat =
+            |node: usize| SeatId(split_mix(self.client ^ self.draws).rotate_left(8 * node as u32).max(1));
+        let mut seats = vec![Seat::default(); self.members.len()];
+        for index in 0..self.members.len() {
+            seats[self.list.position(NodeId(index as u8))].id = Some(seat(index));
+        }
+        let roster = Arc::new(Roster {
+            cluster,
+            epoch: Epoch::default().after_recovery(),
+            list: self.list.hash(),
+            config: self.config,
+            fence_base: self.members.iter().map(|member| member.view.largest_number).max().unwrap_or(0),
+            seats,
+        });
+        let max_ttl = self.config.max_ttl();
+        let seats: Vec<SeatId> = (0..self.members.len()).map(seat).collect();
+        for (member, seat) in self.members.iter_mut().zip(seats) {
+            let Some(reading) = &member.reading else { continue };
+            let record = Record {
+                seat,
+                was_member: true,
+                roster: Some(roster.clone()),
+                promised: None,
+                accepted: None,
+            };
+            let write = MarkerWrite::new(reading, &record, max_ttl, MarkerTime::After(Duration::ZERO), 0);
+            member.request_write(NodeWrite::Marker(write));
         }
         if let Some(init) = &mut self.pending_init {
-            init.unconfirmed = Some(self.config.quorum().all());
+            init.writes = Some((roster, self.config.quorum().all()));
         }
+    }
+
+    /// Whether an `init` is about to write all records, so that nothing else is written.
+    pub(super) fn is_init_pending(&self) -> bool {
+        self.pending_init.as_ref().is_some_and(|init| init.mode != InitMode::WithoutUnreachable)
     }
 
     pub(super) fn end_init(&mut self, result: InitResult) {
         if let Some(init) = self.pending_init.take() {
+            self.skips_absence = false;
             self.init_result = Some((init.operation, result));
         }
     }
 
-    /// Whether all markers have the same cluster id and the client's settings.
-    fn is_one_cluster(&self) -> bool {
-        let markers = self.readings().map(|reading| reading.marker.as_deref().and_then(Marker::parse));
-        let clusters =
-            markers.map(|marker| marker.filter(|it| it.config == self.config).map(|it| it.cluster));
-        let clusters: Vec<Option<ClusterId>> = clusters.collect();
-        clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
+    /// It is done when each node that replies is a member, or cannot be one.
+    fn end_init_without_unreachable(&mut self) {
+        let Some(roster) = &self.roster else { return };
+        let is_member =
+            |member: &Member| member.view.record.as_ref().is_some_and(|it| it.is_member_of(roster));
+        let members = self.members.iter().filter(|member| member.is_up && is_member(member)).count();
+        if self.config.quorum().is_met(members) {
+            self.end_init(InitResult::Initialized);
+        }
     }
 
-    /// Records a node's reply to the write. The `init` ends after all replies, so that it reports all
-    /// failures at once.
-    pub(super) fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
-        let Some(PendingInit { cluster, unconfirmed: Some(unconfirmed), replies, .. }) =
-            &mut self.pending_init
+    /// Whether all nodes are members of one roster with the client's settings.
+    fn is_one_cluster(&self) -> bool {
+        let Some(roster) = self.roster.as_ref().filter(|it| it.config == self.config) else { return false };
+        self.members
+            .iter()
+            .all(|member| member.view.roster().is_some_and(|its| its.cluster == roster.cluster))
+    }
+
+    /// Records a node's reply to the write; `failure` is the vote of a node that sent no reading. The `init`
+    /// ends after all replies, so that it reports all failures at once.
+    pub(super) fn on_init_reply(&mut self, node: NodeId, failure: Option<Vote>) {
+        let Some(PendingInit { writes: Some((roster, unconfirmed)), replies, .. }) = &mut self.pending_init
         else {
             return;
         };
-        let is_new_cluster = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
-        replies[node.index()] = match reading {
-            Ok(reading) if reading.marker.as_deref().and_then(Marker::parse).is_some_and(is_new_cluster) => {
-                Vote::Granted
-            }
-            Ok(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
-            Err(vote) => vote.clone(),
-        };
+        let record = self.members[node.index()].view.record.as_ref();
+        let is_written = record.is_some_and(|record| record.is_member_of(roster));
+        replies[node.index()] = failure.unwrap_or(if is_written {
+            Vote::Granted
+        } else {
+            Vote::Unknown(ReplyFailure::MarkerMismatch)
+        });
         unconfirmed.remove(node);
         if !unconfirmed.is_empty() {
             return;

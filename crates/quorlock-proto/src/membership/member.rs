@@ -3,11 +3,16 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::MarkerWrite;
-use super::eligibility::{Eligibility, ExpectedMarker};
+use super::eligibility::{Eligibility, ExpectedMarker, view_of};
+use super::{MarkerTime, MarkerWrite, NodeWrite};
 use crate::clock_monitor::ClockMonitor;
-use crate::marker::{Marker, MarkerReading};
+use crate::marker::{LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, enabled};
+use crate::quorum::NodeId;
+use crate::roster::absence::Absences;
+use crate::roster::proposer::ServerView;
+use crate::roster::record::RecordWrite;
+use crate::roster::{NodeList, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -17,9 +22,11 @@ pub(super) struct Member {
     pub(super) is_up: bool,
     /// The last marker reading, kept while the node is disconnected.
     pub(super) reading: Option<MarkerReading>,
+    /// What the reading says.
+    pub(super) view: ServerView,
     pub(super) eligibility: Eligibility,
-    /// The marker with which the node was a member last.
-    known_marker: Option<Arc<str>>,
+    /// The seat with which the node was a member last.
+    known_seat: Option<SeatId>,
     /// The probation, while it lasts.
     pub(super) probation: Option<ProbationState>,
     pub(super) clock: ClockMonitor,
@@ -31,8 +38,16 @@ pub(super) struct Member {
     is_reading: bool,
     /// The vote of the last failed reading or write. Kept until a reading succeeds and needs no new marker.
     pub(super) read_failure: Option<Vote>,
-    /// The marker to write with the next reading.
-    pending_write: Option<MarkerWrite>,
+    /// What to write with the next reading.
+    pending_write: Option<NodeWrite>,
+    /// The absence reports that were sent to it last.
+    sent_absences: Option<Arc<str>>,
+    /// Since when it has been disconnected, while some node is connected.
+    absent_since: Option<DualTimestamp>,
+    /// Whether its absence may be reported.
+    is_absence_reportable: bool,
+    /// Whether its address must be resolved again.
+    needs_redial: bool,
     reported: VotingStatus,
 }
 
@@ -87,13 +102,58 @@ impl Member {
         self.is_up && !self.is_reading && (is_due || self.pending_write.is_some())
     }
 
-    pub(super) fn begin_read(&mut self, now: DualTimestamp) -> Option<MarkerWrite> {
+    pub(super) fn begin_read(&mut self, now: DualTimestamp) -> Option<NodeWrite> {
         self.is_reading = true;
         let mut write = self.pending_write.take()?;
-        if write.backdate.is_zero() {
-            write.written_micros = now.wall_nanos() / 1000;
+        if let NodeWrite::Absences { text, .. } = &write {
+            self.sent_absences = Some(text.clone());
+        }
+        if let NodeWrite::Marker(MarkerWrite { time: MarkerTime::After(_), written_micros, .. }) = &mut write
+            && *written_micros > 0
+        {
+            *written_micros = now.wall_nanos() / 1000;
         }
         Some(write)
+    }
+
+    pub(super) fn take_redial(&mut self) -> bool {
+        core::mem::take(&mut self.needs_redial) && self.is_up
+    }
+
+    /// When its absence may be reported, if it is not yet.
+    pub(super) fn report_absence_at(&self, is_any_up: bool) -> Option<DualTimestamp> {
+        let since = self.absent_since.filter(|_| is_any_up && !self.is_up && !self.is_absence_reportable);
+        since.map(|since| since.plus(ABSENCE_REPORT_DELAY))
+    }
+
+    /// Whether its absence may be reported from now on; true once.
+    pub(super) fn absence_became_reportable(&mut self, is_any_up: bool, now: DualTimestamp) -> bool {
+        let is_due = self.report_absence_at(is_any_up).is_some_and(|at| now.is_due(at));
+        self.is_absence_reportable |= is_due;
+        is_due
+    }
+
+    pub(super) const fn is_absence_reportable(&self) -> bool {
+        self.is_absence_reportable && !self.is_up
+    }
+
+    /// For how long this node's clients have not reached `node`.
+    pub(super) fn reports_absence(&self, list: &NodeList, node: NodeId) -> Duration {
+        let reading = self.reading.as_ref();
+        let text = reading.and_then(|it| it.absences.as_deref()).unwrap_or_default();
+        Absences::parse(text).duration(list, node, reading.map_or(0, |it| it.micros))
+    }
+
+    /// Begins to measure the absence of a node that is not connected.
+    pub(super) fn begin_absence(&mut self, now: DualTimestamp) {
+        if !self.is_up {
+            (self.absent_since, self.is_absence_reportable) = (Some(now), false);
+        }
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.is_up = true;
+        (self.absent_since, self.is_absence_reportable) = (None, false);
     }
 
     /// Whether its probation has just ended for holders; true once.
@@ -119,7 +179,7 @@ impl Member {
         }
         let voting_status = match (&self.eligibility, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.reason),
-            (Eligibility::Unverified | Eligibility::NeedsMarker(_), _) => self.unverified(),
+            (Eligibility::Unverified | Eligibility::NotAMember(_), _) => self.unverified(),
             (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
@@ -141,7 +201,10 @@ impl Member {
         match &self.read_failure {
             Some(Vote::Excluded(exclusion)) => VotingStatus::Excluded(exclusion.clone()),
             Some(Vote::Unknown(failure)) => VotingStatus::Unverified(Some(failure.clone())),
-            _ => VotingStatus::Unverified(None),
+            _ => match &self.eligibility {
+                Eligibility::NotAMember(reason) => VotingStatus::Unverified(reason.clone()),
+                _ => VotingStatus::Unverified(None),
+            },
         }
     }
 
@@ -154,13 +217,10 @@ impl Member {
         self.is_reading || self.pending_write.is_some()
     }
 
-    /// Whether it was a member of the client's lock cluster before.
-    pub(super) fn was_member(&self) -> bool {
-        self.known_marker.is_some()
-    }
-
-    pub(super) fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self, now: DualTimestamp) {
         self.is_up = false;
+        self.view.is_up = false;
+        self.begin_absence(now);
         self.is_reading = false;
         self.pending_write = None;
         self.next_read_at = None;
@@ -173,12 +233,14 @@ impl Member {
         reading: Result<MarkerReading, Vote>,
         now: DualTimestamp,
         next_read_at: DualTimestamp,
+        config: LockClusterConfig,
     ) {
         self.is_reading = false;
         self.next_read_at = Some(next_read_at);
         match reading {
             Ok(reading) => {
-                self.was_blank |= self.known_marker.is_none() && reading.marker.is_none();
+                self.was_blank |= self.known_seat.is_none() && reading.marker.is_none();
+                self.view = view_of(&reading, config);
                 self.reading = Some(reading);
                 self.read_received_at = Some(now);
             }
@@ -192,13 +254,29 @@ impl Member {
         self.next_read_at = Some(now);
     }
 
-    pub(super) fn request_write(&mut self, identity: Arc<str>, backdate: Duration) {
-        let replaces = self.reading.as_ref().and_then(|reading| reading.marker.clone());
-        let base = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
-        let set_back = self.reading.as_ref().filter(|reading| reading.latest_micros > reading.micros);
-        let base_micros = set_back.map_or(base, |reading| base.max(reading.latest_micros));
-        self.pending_write =
-            Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
+    pub(super) fn request_write(&mut self, write: NodeWrite) {
+        self.pending_write = Some(write);
+    }
+
+    /// Sends new absence reports with the next reading. The same text is sent only once: a node that rejects it
+    /// would get it again at once, forever.
+    pub(super) fn request_absences(&mut self, replaces: Option<Arc<str>>, text: Arc<str>) {
+        if self.pending_write.is_none() && self.sent_absences.as_ref() != Some(&text) {
+            self.request_write(NodeWrite::Absences { replaces, text });
+        }
+    }
+
+    /// Writes the record with the next reading, unless a reading is pending: it may change what is to be
+    /// written.
+    pub(super) fn request_record_write(
+        &mut self,
+        write: &RecordWrite,
+        max_ttl: Duration,
+        now: DualTimestamp,
+    ) {
+        let Some(reading) = self.reading.as_ref().filter(|_| self.is_up && !self.is_reading) else { return };
+        let write = MarkerWrite::of(reading, &self.view, write, max_ttl, now.wall_nanos() / 1000);
+        self.pending_write = write.map(NodeWrite::Marker).or(self.pending_write.take());
     }
 
     pub(super) fn start_probation(
@@ -224,21 +302,14 @@ impl Member {
         probation: Duration,
         now: DualTimestamp,
     ) {
-        if let Eligibility::NeedsMarker(identity) = &eligibility
-            && self.is_up
-            && !self.is_reading
-            && self.pending_write.is_none()
-        {
-            self.request_write(identity.clone(), Duration::ZERO);
-        }
-        if !matches!(eligibility, Eligibility::NeedsMarker(_)) {
+        if !matches!(self.pending_write, Some(NodeWrite::Marker(_))) {
             self.read_failure = None;
         }
         let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);
-        self.eligibility = match eligibility {
-            // Its marker is still written, and says that the node evicts. When eviction is switched off, that
-            // marker is outdated, so the node first passes a probation for the keys that it may have evicted.
-            Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Unverified if evicts => {
+        let eligibility = match eligibility {
+            // Its record is still written, and says that the node evicts. When eviction is switched off, it is
+            // another incarnation, so it passes a probation for the keys that it may have evicted.
+            Eligibility::Member(_) | Eligibility::NotAMember(_) | Eligibility::Unverified if evicts => {
                 Eligibility::Excluded(ExclusionReason::EvictionEnabled)
             }
             Eligibility::Member(expected_marker) => {
@@ -247,13 +318,18 @@ impl Member {
             }
             eligibility => eligibility,
         };
+        self.needs_redial |= eligibility == Eligibility::Excluded(ExclusionReason::NotInRoster)
+            && self.eligibility != eligibility;
+        self.eligibility = eligibility;
     }
 
     /// The node has a valid marker: computes when it votes.
     fn on_member(&mut self, expected_marker: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
-        let is_new = self.known_marker.as_ref() != Some(&expected_marker.marker);
+        let marker = Marker::parse(&expected_marker.marker);
+        let seat = marker.as_ref().map(|marker| marker.seat);
+        let is_new = self.known_seat != seat;
         let skips_wait = enabled(Mutant::NoProbation) || enabled(Mutant::NoOwnClockWait);
-        if is_new && self.known_marker.is_some() && !skips_wait {
+        if is_new && self.known_seat.is_some() && !skips_wait {
             // The client knew the node before it changed, so it measures the time since the change by its own
             // clock only.
             let wait = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
@@ -265,9 +341,11 @@ impl Member {
             node_micros,
             expected_marker.votes_from_micros,
         );
-        let written = Marker::parse(&expected_marker.marker).filter(|marker| marker.written_micros > 0);
-        let by_writer_clock =
-            written.as_ref().filter(|_| is_new).and_then(|it| probation_end_by_writer(it, now));
+        let written = marker.filter(|marker| marker.written_micros > 0);
+        let by_writer_clock = written
+            .as_ref()
+            .filter(|_| is_new)
+            .and_then(|it| probation_end_by_writer(it.written_micros, probation, now));
         ends = by_writer_clock
             .map_or(ends, |by_writer_clock| ends.later(by_writer_clock.earlier(now.plus(probation))));
         // After `init` no lock can be lost, and no holder needs a head start.
@@ -277,8 +355,8 @@ impl Member {
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
             self.start_probation(ends, reason, probation);
         }
-        self.was_blank &= self.known_marker.is_none();
-        self.known_marker = Some(expected_marker.marker.clone());
+        self.was_blank &= self.known_seat.is_none();
+        self.known_seat = seat;
     }
 }
 
@@ -294,11 +372,16 @@ impl Default for VotingStatus {
 /// and may have been set forward past the end since. If the writer's clock is ahead of this client's, one of
 /// both is wrong, and only the node's clock counts. Correct clocks differ by less than the added
 /// [`holder_head_start`].
-fn probation_end_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
+fn probation_end_by_writer(
+    written_micros: u64,
+    probation: Duration,
+    now: DualTimestamp,
+) -> Option<DualTimestamp> {
     let micros = now.wall_nanos() / 1000;
-    let is_ahead = marker.written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
+    let is_ahead = written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
     let is_trusted = !is_ahead && !enabled(Mutant::NoWriterClock);
-    is_trusted.then(|| when_clock_shows(now, micros, marker.votes_from_written_micros()))
+    let ends = written_micros.saturating_add(super::marker_write::probation_of(probation).as_micros() as u64);
+    is_trusted.then(|| when_clock_shows(now, micros, ends))
 }
 
 /// When a clock that shows `from` at `at` shows `to`; this may be in the past.
@@ -317,5 +400,7 @@ fn holder_head_start(probation: Duration) -> Duration {
 const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
 /// How far a writer's clock may be ahead of this client's and still count.
 const MAX_WRITER_LEAD_MICROS: u64 = 1_000_000;
+/// How long a node must be disconnected before its absence is reported.
+const ABSENCE_REPORT_DELAY: Duration = Duration::from_secs(1);
 /// A smaller change of a probation's end is not reported: two readings never agree to the microsecond.
 const MIN_REPORTED_CHANGE: Duration = Duration::from_millis(100);

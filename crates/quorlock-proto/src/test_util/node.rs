@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
-use crate::membership::{ExpectedMarker, MarkerWrite};
+use crate::membership::{ExpectedMarker, MarkerTime, MarkerWrite, NodeWrite};
 use crate::request::{Key, Request, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
@@ -52,6 +52,10 @@ pub type Data = BTreeMap<DataKey, DataValue>;
 pub enum DataKey {
     /// The key of a lock.
     Lock(Key),
+    /// The node's record.
+    Record,
+    /// The absence reports.
+    Absences,
     /// The fence of a key.
     Fence(Key),
     /// The wait queue of a key, kept by `sim/wait_queues.rs`.
@@ -83,7 +87,7 @@ pub struct SentRequest {
     /// The marker that fenced scripts compare.
     pub expected_marker: Option<ExpectedMarker>,
     /// The marker that `ReadMarker` writes first.
-    pub write: Option<MarkerWrite>,
+    pub write: Option<NodeWrite>,
 }
 
 /// One reply.
@@ -208,28 +212,64 @@ impl SimulatedNode {
     }
 
     /// The stored marker, after a write if one was requested: `lua/read_marker.lua`.
-    pub fn read_marker(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
+    pub fn read_marker(&mut self, write: Option<&NodeWrite>, nanos: u64) -> MarkerReading {
         // A real server has removed expired keys by itself by now.
         self.remove_expired(nanos);
         let incarnation = self.incarnation();
         let now = self.clock_micros(nanos);
-        if let Some(MarkerWrite { replaces, identity, backdate, written_micros, base_micros }) = write
-            && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
-        {
-            let since = now - backdate.as_micros() as u64;
-            let marker =
-                format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
-            self.data.insert(DataKey::Marker, DataValue { value: Some(marker.into_bytes()), expires: None });
+        match write {
+            Some(NodeWrite::Marker(write)) => self.write_marker(write, &incarnation, now),
+            Some(NodeWrite::Absences { replaces, text })
+                if self.text(&DataKey::Absences).as_deref() == replaces.as_deref() =>
+            {
+                self.set_text(DataKey::Absences, text);
+            }
+            Some(NodeWrite::Absences { .. }) | None => {}
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         let latest_micros = self.latest_micros();
         if let Some(period) = marker.as_deref().and_then(clock_note_period)
             && now > latest_micros + period
         {
-            let value = Some(now.to_string().into_bytes());
-            self.data.insert(DataKey::Clock, DataValue { value, expires: None });
+            self.set_text(DataKey::Clock, &now.to_string());
         }
-        MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
+        MarkerReading {
+            marker,
+            record: self.text(&DataKey::Record).map(Arc::from),
+            incarnation,
+            evicts: self.evicts,
+            micros: now,
+            latest_micros,
+            highest_number: self.highest_ahead_of_clock(),
+            absences: self.text(&DataKey::Absences).map(Arc::from),
+        }
+    }
+
+    fn write_marker(&mut self, write: &MarkerWrite, incarnation: &Incarnation, now: u64) {
+        let MarkerWrite {
+            replaces,
+            incarnation: expected,
+            identity,
+            record,
+            time,
+            written_micros,
+            base_micros,
+        } = write;
+        let is_same = self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default();
+        if !is_same || incarnation != expected {
+            return;
+        }
+        let time = match time {
+            MarkerTime::After(span) => now + span.as_micros() as u64,
+            MarkerTime::At(micros) => *micros,
+        };
+        let marker = format!("{identity} {} {time} {written_micros} {base_micros}", incarnation.as_str());
+        self.set_text(DataKey::Marker, &marker);
+        self.set_text(DataKey::Record, record);
+    }
+
+    fn set_text(&mut self, key: DataKey, text: &str) {
+        self.data.insert(key, DataValue { value: Some(text.as_bytes().to_vec()), expires: None });
     }
 
     fn highest_ahead_of_clock(&self) -> u64 {
@@ -367,7 +407,7 @@ impl SimulatedNode {
 /// How often a node with this marker notes its clock, in microseconds: four times in a max ttl.
 fn clock_note_period(marker: &str) -> Option<u64> {
     let mut fields = marker.split(' ');
-    let max_ttl_millis = (fields.next() == Some("quorlock3")).then(|| fields.nth(3)).flatten()?;
+    let max_ttl_millis = (fields.next() == Some("quorlock4")).then(|| fields.next()).flatten()?;
     max_ttl_millis.parse::<u64>().ok().map(|millis| millis * 250)
 }
 

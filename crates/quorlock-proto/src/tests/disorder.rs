@@ -10,9 +10,12 @@ use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::RenewalPolicy;
 use crate::lease_params::Drift;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker, MarkerReading};
-use crate::membership::{MemberStep, Membership};
+use crate::membership::{InitMode, MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OperationId, OwnerHash, RequestKind};
+use crate::roster::record::{Ballot, Record};
+use crate::roster::{Roster, SeatId};
+use crate::test_util::founding::{first_roster, node_list};
 use crate::tests::properties::votes;
 use crate::tests::world::{MAX_TTL, lease_params, ms, owner_token};
 use crate::time::DualTimestamp;
@@ -28,7 +31,7 @@ enum Input {
     Release(OperationId),
     Survey(RequestKind),
     RequestOne(u8, RequestKind),
-    Initialize { cluster: u128, is_forced: bool },
+    Initialize { cluster: u128, mode: InitMode },
     Connected(u8, ReadingSpec),
     Up(u8),
     Down(u8),
@@ -59,27 +62,72 @@ enum MarkerContent {
         cluster: u8,
         has_same_config: bool,
         run: u8,
-        since: u64,
+        time: u64,
         written: u64,
         base: u64,
+        spec: RecordSpec,
     },
+}
+
+/// A record: its seat, how many changes its roster has seen, and what it promised or accepted.
+#[derive(Clone, Debug)]
+struct RecordSpec {
+    seat: u64,
+    was_member: bool,
+    changes: Option<u8>,
+    promised: Option<(u32, u64)>,
+    accepted: Option<u8>,
+}
+
+impl RecordSpec {
+    fn record(&self, cluster: u8, config: LockClusterConfig) -> Record {
+        let first = first_roster(ClusterId::new(u128::from(cluster)), config);
+        let roster = |changes: u8| {
+            let change = |roster: Roster, id| roster.with_seat(0, Some(SeatId(100 + u64::from(id))), 0);
+            Arc::new((0..changes).fold(first.clone(), change))
+        };
+        let ballot = self.promised.map(|(count, client)| Ballot { count, client });
+        Record {
+            seat: SeatId(self.seat),
+            was_member: self.was_member,
+            roster: self.changes.map(roster),
+            promised: ballot,
+            accepted: ballot.zip(self.accepted.map(roster)),
+        }
+    }
+}
+
+fn record_specs() -> impl Strategy<Value = RecordSpec> {
+    let changes = || proptest::option::weighted(0.9, 0_u8..3);
+    let ballot = proptest::option::weighted(0.3, (0_u32..4, 0_u64..3));
+    (1_u64..7, prop::bool::weighted(0.8), changes(), ballot, changes()).prop_map(
+        |(seat, was_member, changes, promised, accepted)| RecordSpec {
+            seat,
+            was_member,
+            changes,
+            promised,
+            accepted,
+        },
+    )
 }
 
 impl ReadingSpec {
     fn reading(&self, config: LockClusterConfig) -> MarkerReading {
-        let marker = match &self.marker {
-            MarkerContent::Missing => None,
-            MarkerContent::Malformed(text) => Some(text.as_str().into()),
-            MarkerContent::Marker { cluster, has_same_config, run, since, written, base } => {
+        let (marker, record): (Option<Arc<str>>, Option<Arc<str>>) = match &self.marker {
+            MarkerContent::Missing => (None, None),
+            MarkerContent::Malformed(text) => (Some(text.as_str().into()), None),
+            MarkerContent::Marker { cluster, has_same_config, run, time, written, base, spec } => {
                 let other = LockClusterConfig::new(config.quorum(), MAX_TTL * 2);
-                let config = if *has_same_config { config } else { other };
-                let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), config);
-                Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
+                let record = spec.record(*cluster, if *has_same_config { config } else { other });
+                let identity = Marker::identity(config.max_ttl(), &record);
+                let text = format!("{identity} run{run}:data {time} {written} {base}");
+                (Some(text.into()), Some(record.to_text().into()))
             }
         };
         let incarnation = Incarnation::new(&format!("run{}:data", self.run));
         let Self { evicts, micros, latest_micros, .. } = *self;
-        MarkerReading { marker, incarnation, evicts, micros, latest_micros }
+        let (highest_number, absences) = (latest_micros, None);
+        MarkerReading { marker, record, incarnation, evicts, micros, latest_micros, highest_number, absences }
     }
 }
 
@@ -90,11 +138,18 @@ fn reading_specs() -> impl Strategy<Value = ReadingSpec> {
     let marker = prop_oneof![
         2 => Just(MarkerContent::Missing),
         1 => ".{0,40}".prop_map(MarkerContent::Malformed),
-        8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros(), often_none(), often_none()).prop_map(
-            |(cluster, has_same_config, run, since, written, base)| {
-                MarkerContent::Marker { cluster, has_same_config, run, since, written, base }
-            },
-        ),
+        8 => (
+            0_u8..2,
+            prop::bool::weighted(0.9),
+            0_u8..2,
+            micros(),
+            often_none(),
+            often_none(),
+            record_specs(),
+        )
+            .prop_map(|(cluster, has_same_config, run, time, written, base, spec)| {
+                MarkerContent::Marker { cluster, has_same_config, run, time, written, base, spec }
+            }),
     ];
     (marker, 0_u8..2, prop::bool::weighted(0.05), micros(), often_none()).prop_map(
         |(marker, run, evicts, micros, latest_micros)| ReadingSpec {
@@ -142,8 +197,8 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
             Just(RequestKind::ReleaseAndNotify),
         ])
         .prop_map(|(node, kind)| Input::RequestOne(node, kind)),
-        1 => (0_u128..3, any::<bool>())
-            .prop_map(|(cluster, is_forced)| Input::Initialize { cluster, is_forced }),
+        1 => (0_u128..3, init_modes())
+            .prop_map(|(cluster, mode)| Input::Initialize { cluster, mode }),
         4 => (node.clone(), reading_specs()).prop_map(|(node, spec)| Input::Connected(node, spec)),
         1 => node.clone().prop_map(Input::Up),
         1 => node.clone().prop_map(Input::Down),
@@ -182,7 +237,7 @@ proptest! {
         let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let config = LockClusterConfig::new(quorum, MAX_TTL);
         let mut coordinator = if is_fenced {
-            Coordinator::fenced(quorum, limits, Membership::new(config, drift(), may_found))
+            Coordinator::fenced(quorum, limits, Membership::new(config, drift(), node_list(nodes), 7, may_found))
         } else {
             Coordinator::new(quorum, limits)
         };
@@ -217,9 +272,9 @@ proptest! {
                     ids += 1;
                     coordinator.request_one(ids, node_id(node), (kind, Key::new("k"), Duration::ZERO), now);
                 }
-                Input::Initialize { cluster, is_forced } => {
+                Input::Initialize { cluster, mode } => {
                     ids += 1;
-                    coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
+                    coordinator.initialize(ids, ClusterId::new(cluster), mode, now);
                 }
                 Input::Connected(node, spec) => {
                     coordinator.on_handshake(node_id(node), spec.reading(config), now, now);
@@ -262,10 +317,10 @@ proptest! {
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
         let config = LockClusterConfig::new(Quorum::new(nodes, None).expect("a valid quorum"), MAX_TTL);
-        let mut members = Membership::new(config, drift(), may_found);
+        let mut members = Membership::new(config, drift(), node_list(nodes), 7, may_found);
         let mut now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut last_reading: Vec<Option<MarkerReading>> = vec![None; nodes];
-        let mut last_expected: Vec<Option<Arc<str>>> = vec![None; nodes];
+        let mut last_seat: Vec<Option<SeatId>> = vec![None; nodes];
         let mut has_initialized = false;
         let mut changed_at: Vec<Option<DualTimestamp>> = vec![None; nodes];
         for (node, input) in inputs {
@@ -283,13 +338,13 @@ proptest! {
                     }
                     members.on_marker_reading(node, reading.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
-                MemberInput::Down => members.on_down(node),
+                MemberInput::Down => members.on_down(node, now),
                 MemberInput::MarkerMismatch => members.on_marker_mismatch(node, now),
                 MemberInput::OnProbation(millis) => members.on_probation(node, ms(millis), now),
                 MemberInput::NodeTime(micros) => drop(members.on_node_time(node, now.minus(ms(3)), micros, now)),
-                MemberInput::Initialize(is_forced) => {
+                MemberInput::Initialize(mode) => {
                     has_initialized = true;
-                    members.initialize(1, ClusterId::new(1), is_forced);
+                    members.initialize(1, ClusterId::new(1), mode, now);
                 }
                 MemberInput::TimePasses(millis) => now = now.plus(ms(millis)),
             }
@@ -298,10 +353,9 @@ proptest! {
                 steps += 1;
                 prop_assert!(steps <= 4 * nodes + 2, "too many steps: {:?}", step);
                 if let MemberStep::ReadMarker(_, Some(write)) = step {
-                    let texts = last_reading.iter().flatten().filter_map(|reading| reading.marker.as_deref());
-                    let markers = texts.filter_map(Marker::parse);
-                    let has_founded_marker = markers.filter(|marker| marker.config == config).count() > 0;
-                    let may_write = may_found || has_initialized || has_founded_marker;
+                    let has_roster = |reading: &MarkerReading| record_of(reading).is_some_and(|it| it.roster.is_some());
+                    let is_founded = last_reading.iter().flatten().any(has_roster);
+                    let may_write = may_found || has_initialized || is_founded;
                     prop_assert!(may_write, "a client that may not found a lock cluster wrote {:?}", write);
                 }
             }
@@ -310,24 +364,31 @@ proptest! {
                 let index = node.index();
                 let expected = members.expected_marker(node).map(|expected| expected.marker.clone());
                 if let Some(expected) = &expected {
-                    if last_expected[index].as_ref().is_some_and(|last_expected| last_expected != expected) {
+                    let seat = Marker::parse(expected).map(|marker| marker.seat);
+                    if last_seat[index].is_some() && last_seat[index] != seat {
                         changed_at[index] = Some(now);
                     }
-                    last_expected[index] = Some(expected.clone());
+                    last_seat[index] = seat;
                 }
                 if members.implicit_vote(node, now).is_some() {
                     continue;
                 }
                 let reading = last_reading[index].as_ref().expect("the node was read");
                 let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a valid marker");
+                let record = record_of(reading).expect("a record");
+                let roster = record.roster.as_ref().expect("a roster");
                 prop_assert_eq!(expected, reading.marker.clone());
-                prop_assert!(marker.config == config && marker.incarnation == reading.incarnation);
-                prop_assert!(!reading.evicts && marker.since_micros <= reading.micros);
+                prop_assert!(roster.config == config && marker.incarnation == reading.incarnation);
+                prop_assert!(roster.has(record.seat) && !record.is_sealed() && !reading.evicts);
                 let since = changed_at[index].map(|changed| now.since(changed));
                 prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);
             }
         }
     }
+}
+
+fn record_of(reading: &MarkerReading) -> Option<Record> {
+    Record::parse(&Marker::parse(reading.marker.as_deref()?)?, reading.record.as_deref()?)
 }
 
 /// An input of a membership.
@@ -339,8 +400,12 @@ enum MemberInput {
     MarkerMismatch,
     OnProbation(u64),
     NodeTime(u64),
-    Initialize(bool),
+    Initialize(InitMode),
     TimePasses(u64),
+}
+
+fn init_modes() -> impl Strategy<Value = InitMode> {
+    prop_oneof![Just(InitMode::Blank), Just(InitMode::Forced), Just(InitMode::WithoutUnreachable)]
 }
 
 fn member_inputs() -> impl Strategy<Value = (u8, MemberInput)> {
@@ -351,7 +416,7 @@ fn member_inputs() -> impl Strategy<Value = (u8, MemberInput)> {
         2 => Just(MemberInput::MarkerMismatch),
         1 => (0_u64..60_000).prop_map(MemberInput::OnProbation),
         1 => any::<u64>().prop_map(MemberInput::NodeTime),
-        1 => any::<bool>().prop_map(MemberInput::Initialize),
+        1 => init_modes().prop_map(MemberInput::Initialize),
         8 => (0_u64..20_000).prop_map(MemberInput::TimePasses),
     ];
     (0_u8..5, input)

@@ -4,7 +4,7 @@ use std::panic;
 use std::time::Duration;
 
 use crate::marker::MarkerReading;
-use crate::membership::{ExpectedMarker, MarkerWrite};
+use crate::membership::{ExpectedMarker, NodeWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Location, NodeUnderTest, StoredValue, config};
 use crate::test_util::node::{Data, DataKey, DataValue, Reply, ScriptMutant, SentRequest, SimulatedNode};
@@ -81,7 +81,7 @@ impl NodeUnderTest for Simulated {
         }
     }
 
-    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn read_marker(&mut self, write: Option<&NodeWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let kind = RequestKind::ReadMarker;
         let request = Request { kind, key, token, ttl: Duration::ZERO, fence: None, previous_owner: None };
@@ -147,6 +147,8 @@ fn slot(location: Location) -> DataKey {
         Location::Lock => DataKey::Lock(Key::new(KEY)),
         Location::Fence => DataKey::Fence(Key::new(KEY)),
         Location::Marker => DataKey::Marker,
+        Location::Record => DataKey::Record,
+        Location::Absences => DataKey::Absences,
         Location::Clock => DataKey::Clock,
         Location::HighestAheadOfClock => DataKey::HighestAheadOfClock,
     }

@@ -16,10 +16,11 @@ use std::time::Duration;
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, AttemptEvent, Coordinator, LeaseEvent, Limits, OperationEvent};
 use crate::lease_params::{Drift, LeaseParams};
-use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{MarkerWrite, Membership, VotingStatus};
+use crate::marker::{ClusterId, LockClusterConfig};
+use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::{Key, OperationId, OwnerToken, RequestKind};
+use crate::test_util::founding::{initialize, node_list};
 use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
@@ -153,11 +154,17 @@ impl World {
     ) -> Self {
         let quorum = Quorum::new(nodes, quorum_size).expect("a valid quorum");
         let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
-        let new_client = || Client {
+        let new_client = |client: usize| Client {
             coordinator: match max_ttl {
                 Some(max_ttl) => {
                     let drift = Drift::new(0.01).expect("a valid drift");
-                    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, true);
+                    let members = Membership::new(
+                        LockClusterConfig::new(quorum, max_ttl),
+                        drift,
+                        node_list(nodes),
+                        client as u64 + 1,
+                        true,
+                    );
                     Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
@@ -184,7 +191,7 @@ impl World {
             last_id: 0,
             quorum,
             servers: (0..nodes).map(new_server).collect(),
-            clients: (0..clients).map(|_| new_client()).collect(),
+            clients: (0..clients).map(new_client).collect(),
             overlap: None,
         }
     }
@@ -198,17 +205,9 @@ impl World {
 
     /// Initializes the nodes as a new lock cluster, as `quorlock init` does.
     pub(crate) fn initialize_nodes(&mut self) {
-        let identity = Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, MAX_TTL));
-        for server in &mut self.servers {
-            let write = MarkerWrite {
-                replaces: None,
-                identity: identity.clone(),
-                backdate: MAX_TTL,
-                written_micros: 0,
-                base_micros: 0,
-            };
-            server.node.read_marker(Some(&write), self.nanos);
-        }
+        let config = LockClusterConfig::new(self.quorum, MAX_TTL);
+        let nodes = self.servers.iter_mut().map(|server| &mut server.node);
+        initialize(nodes, ClusterId::new(0xc1), config, self.nanos);
     }
 
     // Clocks.
@@ -296,6 +295,7 @@ impl World {
                         });
                     }
                 }
+                Action::RosterChanged(_) => {}
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].statuses[node.index()] = Some(voting_status);
                     self.clients[client].status_changes += 1;

@@ -16,10 +16,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::fence::{CLOCK_TOLERANCE_MICROS, Fence};
-use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::membership::{ExpectedMarker, MarkerWrite};
+use crate::marker::{LockClusterConfig, Marker, MarkerReading};
+use crate::membership::{ExpectedMarker, NodeWrite};
 use crate::quorum::Quorum;
 use crate::request::{Key, OwnerToken, PreviousOwner, Request, RequestKind};
+use crate::roster::SeatId;
+use crate::roster::record::Record;
 use crate::vote::{ReplyFailure, Vote};
 
 /// A node under test: simulated or real.
@@ -39,7 +41,7 @@ pub trait NodeUnderTest {
     /// # Errors
     ///
     /// The node's vote, if the marker cannot be read.
-    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
+    fn read_marker(&mut self, write: Option<&NodeWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Stores a value with this ttl; without a value, a key of another type.
     fn set(&mut self, location: Location, value: Option<&[u8]>, ttl: Option<Duration>);
     /// The value stored at this location.
@@ -71,6 +73,10 @@ pub enum Location {
     Fence,
     /// `quorlock:node`.
     Marker,
+    /// `quorlock:roster`: the node's record.
+    Record,
+    /// `quorlock:absent`: the absence reports.
+    Absences,
     /// `quorlock:clock`: the node's time when it was noted last.
     Clock,
     /// `quorlock:high`: the largest number that was ahead of the clock when it was stored.
@@ -257,8 +263,12 @@ fn assert_error(vote: &Vote) {
     assert!(matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_))), "{vote:?} and not an error");
 }
 
+fn record() -> Record {
+    Record { seat: SeatId(7), was_member: true, roster: None, promised: None, accepted: None }
+}
+
 fn identity() -> std::sync::Arc<str> {
-    Marker::identity(ClusterId::new(0xc1), config())
+    Marker::identity(config().max_ttl(), &record())
 }
 
 /// The settings of the node's lock cluster.

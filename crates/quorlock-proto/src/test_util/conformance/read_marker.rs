@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Location, MARKER, NodeUnderTest, SLACK, TTL, cases, identity};
+use super::{Location, MARKER, NodeUnderTest, SLACK, TTL, cases, identity, record};
 use crate::marker::{Marker, MarkerReading};
-use crate::membership::MarkerWrite;
+use crate::membership::{MarkerTime, MarkerWrite, NodeWrite};
 use crate::vote::{ReplyFailure, Vote};
 
 cases![
@@ -12,7 +12,10 @@ cases![
     a_marker_is_reported_byte_for_byte,
     a_marker_is_written_to_a_blank_node,
     a_marker_replaces_only_the_expected_one,
-    a_marker_can_be_backdated,
+    a_marker_has_the_time_of_its_write,
+    a_marker_is_written_only_to_the_server_that_was_read,
+    absence_reports_replace_only_the_expected_ones,
+    the_largest_number_ahead_of_the_clock_is_reported,
     a_marker_has_no_expiry,
     a_marker_of_another_type_is_invalid_and_is_not_replaced,
     an_eviction_policy_is_reported_and_changes_the_incarnation,
@@ -31,11 +34,21 @@ fn read_marker(node: &mut (dyn NodeUnderTest + '_)) -> MarkerReading {
     node.read_marker(None, false).expect("a reading")
 }
 
-fn marker_write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
-    let replaces = replaces.map(|text| String::from_utf8_lossy(text).into());
-    MarkerWrite { replaces, identity: identity(), backdate, written_micros: WRITTEN, base_micros: 7 }
+/// The write of a marker and a record, to the server as it is now.
+fn marker_write(node: &mut (dyn NodeUnderTest + '_), replaces: Option<&[u8]>, time: MarkerTime) -> NodeWrite {
+    NodeWrite::Marker(MarkerWrite {
+        replaces: replaces.map(|text| String::from_utf8_lossy(text).into()),
+        incarnation: node.read_marker(None, true).expect("a reading").incarnation,
+        identity: identity(),
+        record: record().to_text().into(),
+        time,
+        written_micros: WRITTEN,
+        base_micros: 7,
+    })
 }
 
+/// The time of the write.
+const NOW: MarkerTime = MarkerTime::After(Duration::ZERO);
 /// The time on the writer's clock.
 const WRITTEN: u64 = 1_712_345_678_901_234;
 
@@ -64,7 +77,8 @@ fn a_marker_is_written_to_a_blank_node(node: &mut dyn NodeUnderTest) {
         if is_empty {
             node.set(Location::Marker, Some(b""), None);
         }
-        let reading = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+        let write = marker_write(node, None, NOW);
+        let reading = node.read_marker(Some(&write), false).expect("a reading");
         let text = reading.marker.expect("the written marker");
         let expected =
             format!("{} {} {} {WRITTEN} 7", identity(), reading.incarnation.as_str(), reading.micros);
@@ -72,40 +86,83 @@ fn a_marker_is_written_to_a_blank_node(node: &mut dyn NodeUnderTest) {
         assert!(Marker::parse(&text).is_some());
         let stored = node.stored(Location::Marker).and_then(|marker| marker.value);
         assert_eq!(stored.as_deref(), Some(text.as_bytes()));
+        let stored = node.stored(Location::Record).and_then(|record| record.value);
+        assert_eq!(stored.as_deref(), Some(record().to_text().as_bytes()));
+        assert_eq!(reading.record.as_deref(), Some(&*record().to_text()));
     }
 }
 
 fn a_marker_replaces_only_the_expected_one(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), None);
     for other_marker in [None, Some(b"another marker" as &[u8]), Some(b"the expected marker ")] {
-        let write = marker_write(other_marker, Duration::ZERO);
+        let write = marker_write(node, other_marker, NOW);
         let reading = node.assert_unchanged(|node| node.read_marker(Some(&write), false)).expect("a reading");
         assert_eq!(reading.marker.as_deref(), Some("the expected marker"), "the stored marker is reported");
     }
-    let reading =
-        node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("a reading");
+    let write = marker_write(node, Some(MARKER), NOW);
+    let reading = node.read_marker(Some(&write), false).expect("a reading");
     assert!(reading.marker.is_some_and(|text| text.starts_with(&*identity())));
     node.reset();
-    let reading = node
-        .assert_unchanged(|node| node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false));
+    let write = marker_write(node, Some(MARKER), NOW);
+    let reading = node.assert_unchanged(|node| node.read_marker(Some(&write), false));
     assert_eq!(reading.expect("a reading").marker, None, "no marker does not match the expected one");
 }
 
-fn a_marker_can_be_backdated(node: &mut dyn NodeUnderTest) {
-    let reading = node.read_marker(Some(&marker_write(None, TTL)), false).expect("a reading");
-    let marker = Marker::parse(&reading.marker.expect("a marker")).expect("a valid marker");
-    assert_eq!(marker.since_micros, reading.micros - TTL.as_micros() as u64);
+fn a_marker_has_the_time_of_its_write(node: &mut dyn NodeUnderTest) {
+    let write = marker_write(node, None, MarkerTime::After(TTL));
+    let reading = node.read_marker(Some(&write), false).expect("a reading");
+    let text = reading.marker.expect("a marker");
+    let marker = Marker::parse(&text).expect("a valid marker");
+    assert_eq!(marker.time_micros, reading.micros + TTL.as_micros() as u64);
+    let write = marker_write(node, Some(text.as_bytes()), MarkerTime::At(123));
+    let reading = node.read_marker(Some(&write), false).expect("a reading");
+    let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a valid marker");
+    assert_eq!(marker.time_micros, 123);
+}
+
+fn a_marker_is_written_only_to_the_server_that_was_read(node: &mut dyn NodeUnderTest) {
+    let write = marker_write(node, None, NOW);
+    node.change_role();
+    let reading = node.assert_unchanged(|node| node.read_marker(Some(&write), false)).expect("a reading");
+    assert_eq!(reading.marker, None);
+    let write = marker_write(node, None, NOW);
+    assert!(node.read_marker(Some(&write), false).expect("a reading").marker.is_some());
+}
+
+fn absence_reports_replace_only_the_expected_ones(node: &mut dyn NodeUnderTest) {
+    let write = |replaces: Option<&str>, text: &str| NodeWrite::Absences {
+        replaces: replaces.map(Into::into),
+        text: text.into(),
+    };
+    let reading = node.read_marker(Some(&write(None, "1 0:5")), false).expect("a reading");
+    assert_eq!(reading.absences.as_deref(), Some("1 0:5"));
+    for other in [None, Some("1 0:6")] {
+        let reading = node.assert_unchanged(|node| node.read_marker(Some(&write(other, "2")), false));
+        assert_eq!(reading.expect("a reading").absences.as_deref(), Some("1 0:5"));
+    }
+    let reading = node.read_marker(Some(&write(Some("1 0:5"), "2")), false).expect("a reading");
+    assert_eq!((reading.absences.as_deref(), reading.marker), (Some("2"), None));
+    assert_eq!(node.stored(Location::Absences).expect("reports").ttl, None);
+}
+
+fn the_largest_number_ahead_of_the_clock_is_reported(node: &mut dyn NodeUnderTest) {
+    for (value, reported) in [(Some(b"123" as &[u8]), 123), (Some(b"x"), 0), (Some(b"1.5"), 0), (None, 0)] {
+        node.set(Location::HighestAheadOfClock, value, None);
+        assert_eq!(read_marker(node).highest_number, reported, "{value:?}");
+    }
 }
 
 fn a_marker_has_no_expiry(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, Some(MARKER), Some(TTL));
-    node.read_marker(Some(&marker_write(Some(MARKER), Duration::ZERO)), false).expect("a reading");
+    let write = marker_write(node, Some(MARKER), NOW);
+    node.read_marker(Some(&write), false).expect("a reading");
     assert_eq!(node.stored(Location::Marker).expect("a marker").ttl, None);
 }
 
 fn a_marker_of_another_type_is_invalid_and_is_not_replaced(node: &mut dyn NodeUnderTest) {
     node.set(Location::Marker, None, None);
-    for write in [None, Some(marker_write(None, Duration::ZERO))] {
+    let write = marker_write(node, None, NOW);
+    for write in [None, Some(write)] {
         let reading =
             node.assert_unchanged(|node| node.read_marker(write.as_ref(), false)).expect("a reading");
         assert!(reading.marker.is_some_and(|marker| Marker::parse(&marker).is_none()));
@@ -132,7 +189,8 @@ fn an_eviction_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_database_swap_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
-    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+    let write = marker_write(node, None, NOW);
+    let before = node.read_marker(Some(&write), false).expect("a reading");
     node.swap_databases_twice();
     let after = read_marker(node);
     assert_eq!(after.marker, before.marker, "the data is the same");
@@ -142,7 +200,8 @@ fn a_database_swap_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
 }
 
 fn a_restart_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
-    let before = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+    let write = marker_write(node, None, NOW);
+    let before = node.read_marker(Some(&write), false).expect("a reading");
     node.restart();
     // Some Redis versions lose scripts in a restart and others keep them, so the script is sent as text.
     let after = node.read_marker(None, true).expect("a reading");
@@ -165,8 +224,8 @@ fn a_change_of_role_changes_the_incarnation(node: &mut dyn NodeUnderTest) {
 }
 
 fn an_unknown_read_marker_script_writes_nothing_until_sent_as_text(node: &mut dyn NodeUnderTest) {
+    let write = marker_write(node, None, NOW);
     node.flush_scripts();
-    let write = marker_write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(node.assert_unchanged(|node| node.read_marker(Some(&write), false)), unknown);
     assert!(node.read_marker(Some(&write), true).expect("a reading").marker.is_some());
@@ -203,7 +262,8 @@ fn the_clock_is_stored_periodically_and_the_earlier_value_is_reported(node: &mut
         assert_eq!(stored_clock(node), Some(if is_stored { reading.micros } else { before }), "{ago} us ago");
     }
     node.reset();
-    let written = node.read_marker(Some(&marker_write(None, Duration::ZERO)), false).expect("a reading");
+    let write = marker_write(node, None, NOW);
+    let written = node.read_marker(Some(&write), false).expect("a reading");
     assert_eq!(stored_clock(node), Some(written.micros), "also under a marker that was written just now");
 }
 
@@ -236,7 +296,7 @@ fn an_invalid_stored_clock_counts_as_none(node: &mut dyn NodeUnderTest) {
 }
 
 fn no_clock_is_stored_under_an_unknown_marker(node: &mut dyn NodeUnderTest) {
-    for marker in [None, Some(MARKER), Some(b"quorlock2 00ab 5 4 30000 a:b 1 1" as &[u8])] {
+    for marker in [None, Some(MARKER), Some(b"quorlock3 00ab 5 4 30000 a:b 1 1" as &[u8])] {
         node.reset();
         if marker.is_some() {
             node.set(Location::Marker, marker, None);

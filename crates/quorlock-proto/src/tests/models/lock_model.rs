@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lease_params::{Drift, LeaseParams};
-use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
+use crate::membership::probation_of;
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
 use crate::time::DualTimestamp;
@@ -120,20 +120,16 @@ impl LockModel {
             LeaseParams::new(TICK * u32::from(ticks), drift, attempt_timeout, TICK)
                 .expect("valid lease parameters")
         };
-        let marker = |tick: u8| Marker {
-            cluster: ClusterId::new(1),
-            config: LockClusterConfig::new(quorum, TICK * u32::from(ttl)),
-            incarnation: Incarnation::new("run:data"),
-            since_micros: wall_micros(tick_micros(tick)),
-            written_micros: 0,
-            base_micros: 0,
-        };
+        let probation = probation_of(TICK * u32::from(ttl)).as_micros() as u64;
+        // Without a probation, a node votes at all times.
+        let votes_from =
+            |tick: u8| if probation == 0 { 0 } else { wall_micros(tick_micros(tick)) + probation };
         Self {
             bounds,
             quorum,
             params: params_of(ttl),
             extension_params: bounds.extension_ttls.iter().map(|ticks| params_of(*ticks)).collect(),
-            votes_from: (0..=bounds.horizon()).map(|tick| marker(tick).votes_from_micros()).collect(),
+            votes_from: (0..=bounds.horizon()).map(votes_from).collect(),
             client_permutations: client_permutations(bounds.attempts_per_client, bounds.mutant),
         }
     }

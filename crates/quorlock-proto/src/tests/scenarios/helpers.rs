@@ -1,5 +1,7 @@
 //! Helpers of the scenarios about lock clusters and probation.
 
+use crate::marker::ClusterId;
+use crate::roster::record::Record;
 use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
@@ -8,9 +10,12 @@ use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
+use crate::roster::SeatId;
+use crate::test_util::founding::{first_roster, node_list};
 use crate::test_util::node::{Data, DataKey, DataValue};
 use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
+use std::sync::Arc;
 
 /// The interval between two marker readings of a node: a quarter of the max ttl.
 pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
@@ -50,9 +55,37 @@ pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
     Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
 }
 
+/// What the node remembers, or remembered before it was restarted.
+pub(super) fn record(world: &World, node: usize) -> Option<Record> {
+    let entry = world.servers[node].node.data().get(&DataKey::Record)?;
+    Record::parse(&marker(world, node)?, std::str::from_utf8(entry.value.as_deref()?).ok()?)
+}
+
+pub(super) fn cluster(world: &World, node: usize) -> Option<ClusterId> {
+    record(world, node)?.roster.map(|roster| roster.cluster)
+}
+
 pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
     let entry = DataValue { value: Some(text.into()), expires: None };
     world.servers[node].node.data_mut().insert(DataKey::Marker, entry);
+}
+
+/// Makes the node a member of this lock cluster, and returns its marker.
+pub(super) fn set_foreign_roster(
+    world: &mut World,
+    node: usize,
+    cluster: ClusterId,
+    incarnation: &str,
+) -> String {
+    let config = LockClusterConfig::new(world.quorum(), MAX_TTL);
+    let roster = Some(Arc::new(first_roster(cluster, config)));
+    let record =
+        Record { seat: SeatId(node as u64 + 1), was_member: true, roster, promised: None, accepted: None };
+    let text = format!("{} {incarnation} 1 1 0", Marker::identity(MAX_TTL, &record));
+    set_marker(world, node, &text);
+    let entry = DataValue { value: Some(record.to_text().into()), expires: None };
+    world.servers[node].node.data_mut().insert(DataKey::Record, entry);
+    text
 }
 
 pub(super) fn data(world: &World, node: usize) -> Data {
@@ -68,7 +101,8 @@ pub(super) fn reconfigure(
     may_found: bool,
 ) {
     let drift = Drift::new(0.01).expect("a valid drift");
-    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, may_found);
+    let config = LockClusterConfig::new(quorum, max_ttl);
+    let members = Membership::new(config, drift, node_list(quorum.nodes()), client as u64 + 1, may_found);
     let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
     world.clients[client].coordinator = Coordinator::fenced(quorum, limits, members);
 }

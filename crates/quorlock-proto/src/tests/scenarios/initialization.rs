@@ -1,11 +1,13 @@
 //! Initialization of lock clusters (`quorlock init`), which writes markers whose probation is already over.
 
+use super::helpers::cluster;
 use super::helpers::{
     MARKER_READ_INTERVAL, PROBATION, connect_to_all, exclusion_reason, is_voting, marker, probation_reason,
     reconfigure, set_marker, uninitialized_world,
 };
 use crate::coordinator::OperationEvent;
 use crate::marker::ClusterId;
+use crate::membership::InitMode;
 use crate::membership::InitResult;
 use crate::request::RequestKind;
 use crate::test_util::node::Data;
@@ -25,9 +27,12 @@ fn initialized_nodes_vote_at_once() {
             expected,
             "a client that may not found writes no marker"
         );
-        assert_eq!(world.initialize_as(ALICE, 7, may_found), Some(InitResult::Initialized));
+        assert_eq!(
+            world.initialize_as(ALICE, 7, if may_found { InitMode::Forced } else { InitMode::Blank }),
+            Some(InitResult::Initialized)
+        );
         let id = Some(ClusterId::new(7));
-        assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
+        assert!((0..3).all(|node| cluster(&world, node) == id));
         connect_to_all(&mut world, BOB);
         assert!((0..3).all(|node| is_voting(&world, BOB, node)), "for any first client");
         world.acquire(BOB);
@@ -37,7 +42,7 @@ fn initialized_nodes_vote_at_once() {
 #[test]
 fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker() {
     let mut world = World::fenced(3);
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
     world.run_for(MARKER_READ_INTERVAL);
     // The nodes may have held locks under the old marker.
     assert!(
@@ -51,15 +56,15 @@ fn a_forced_initialization_starts_probation_at_clients_that_knew_the_old_marker(
 fn nodes_with_markers_are_initialized_only_by_force() {
     let mut world = World::fenced(3);
     let before = marker(&world, 0);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::AlreadyInitialized));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Blank), Some(InitResult::AlreadyInitialized));
     assert_eq!(marker(&world, 0), before);
 
     let mut world = uninitialized_world(3, 1);
     set_marker(&mut world, 1, "something");
     connect_to_all(&mut world, ALICE);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::InOtherLockCluster));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
     assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
     world.acquire(ALICE);
 }
 
@@ -67,8 +72,8 @@ fn nodes_with_markers_are_initialized_only_by_force() {
 fn initialization_needs_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
     (0..2).for_each(|node| world.connect(ALICE, node));
-    for is_forced in [false, true] {
-        assert_eq!(world.initialize_as(ALICE, 7, is_forced), Some(InitResult::Unreachable));
+    for mode in [InitMode::Blank, InitMode::Forced] {
+        assert_eq!(world.initialize_as(ALICE, 7, mode), Some(InitResult::Unreachable));
     }
     assert!((0..3).all(|node| marker(&world, node).is_none()));
 }
@@ -80,18 +85,22 @@ fn a_node_that_disconnects_during_initialization_ends_it() {
     reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
     connect_to_all(&mut world, ALICE);
     world.servers[1].hangs = true;
-    assert_eq!(world.initialize_as(ALICE, 7, false), None, "two nodes have the marker, one does not reply");
+    assert_eq!(
+        world.initialize_as(ALICE, 7, InitMode::Blank),
+        None,
+        "two nodes have the marker, one does not reply"
+    );
     world.disconnect(ALICE, 1);
     let reported = world.take_events(ALICE);
     assert_eq!(reported, [OperationEvent::Initialized(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect_to_all(&mut world, ALICE);
     assert_eq!(
-        world.initialize_as(ALICE, 7, false),
+        world.initialize_as(ALICE, 7, InitMode::Blank),
         Some(InitResult::AlreadyInitialized),
         "two nodes show the marker of the third"
     );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -107,14 +116,15 @@ fn a_rejected_initialization_reports_the_reply_of_each_node() {
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
         world.servers[0].canned_replies.push_back(out_of_memory.clone());
         world.servers[2].canned_replies.push_back(denied.clone());
-        let reported = world.initialize_as(ALICE, 7, is_forced);
+        let reported =
+            world.initialize_as(ALICE, 7, if is_forced { InitMode::Forced } else { InitMode::Blank });
         assert_eq!(
             reported,
             Some(InitResult::Rejected(vec![out_of_memory, Vote::Granted, denied])),
             "the replies of all nodes"
         );
         assert_eq!(
-            world.initialize_as(ALICE, 7, true),
+            world.initialize_as(ALICE, 7, InitMode::Forced),
             Some(InitResult::Initialized),
             "a later initialization succeeds"
         );
@@ -127,9 +137,8 @@ fn initialization_waits_for_marker_readings_in_flight() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     assert_eq!(world.undelivered(ALICE, 1), [RequestKind::ReadMarker], "its marker is being restored");
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
-    let clusters: Vec<_> =
-        (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
+    let clusters: Vec<_> = (0..3).filter_map(|node| cluster(&world, node)).collect();
     assert!(clusters.len() == 3 && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
 
     let mut world = World::fenced(3);
@@ -139,7 +148,7 @@ fn initialization_waits_for_marker_readings_in_flight() {
         [RequestKind::ReadMarker],
         "a periodic marker reading is in flight"
     );
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Initialized));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
 }
 
 #[test]
@@ -147,6 +156,6 @@ fn forced_initialization_is_rejected_while_a_node_is_disconnected() {
     let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
     world.disconnect(ALICE, 2);
-    assert_eq!(world.initialize_as(ALICE, 7, true), Some(InitResult::Unreachable));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Unreachable));
     assert!((0..3).all(|node| marker(&world, node) == before[node]));
 }

@@ -3,6 +3,8 @@
 //! A client that may found a lock cluster writes the first markers itself, and the nodes start on probation.
 //! Initialization (`quorlock init`) writes markers whose probation is already over.
 
+use super::helpers::cluster;
+use super::helpers::set_foreign_roster;
 use super::helpers::{
     MARKER_READ_INTERVAL, PROBATION, PROBATION_MINUS_1_MS, acquire_expecting_failure, connect_to_all, data,
     exclusion_reason, is_voting, marker, probation_reason, reconfigure, set_marker, uninitialized_world,
@@ -10,6 +12,7 @@ use super::helpers::{
 };
 use crate::attempt::FailureReason;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
+use crate::membership::InitMode;
 use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
@@ -26,7 +29,7 @@ fn the_first_client_founds_a_lock_cluster_on_probation() {
         (0..2).all(|client| (0..3).all(|node| world.undelivered(client, node) == [RequestKind::ReadMarker]))
     );
     world.deliver_all();
-    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
+    let clusters: Vec<_> = (0..3).map(|node| cluster(&world, node)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|id| *id == clusters[0]), "{clusters:?}");
     for client in [ALICE, BOB] {
         assert!(
@@ -150,7 +153,7 @@ fn a_lost_marker_is_restored_only_if_enough_other_nodes_show_it() {
     (0..2).for_each(|node| world.disconnect(BOB, node));
     (0..2).for_each(|node| world.disconnect(ALICE, node));
     connect_to_all(&mut world, BOB);
-    assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
+    assert_eq!(cluster(&world, 1), cluster(&world, 0));
 }
 
 #[test]
@@ -195,17 +198,13 @@ fn two_lock_clusters_never_share_a_node() {
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NodesExcluded);
-    assert_eq!(world.initialize_as(ALICE, 7, false), Some(InitResult::InOtherLockCluster));
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
     assert!((1..3).all(|node| marker(&world, node).is_none()) && world.has_key_of(0, lock));
 
     // The other two nodes are a lock cluster of their own. The shared node affects neither lock cluster.
     let mut world = World::fenced(3);
     world.servers[0].node = other_world.servers[0].node.clone();
-    let text = format!(
-        "{} a:b 1 1 0",
-        Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL))
-    );
-    set_marker(&mut world, 0, &text);
+    let text = set_foreign_roster(&mut world, 0, ClusterId::new(9), "a:b");
     (0..2).for_each(|client| world.disconnect(client, 0));
     connect_to_all(&mut world, ALICE);
     assert!(matches!(exclusion_reason(&world, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
@@ -228,7 +227,7 @@ fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
         };
         assert!(reason.contains("a quorum of 3, a max ttl of 30s"), "{reason}");
         assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
-        assert_eq!(world.initialize_as(BOB, 7, false), Some(InitResult::InOtherLockCluster));
+        assert_eq!(world.initialize_as(BOB, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
         assert_eq!(marker(&world, 0), before);
     }
 }
@@ -304,15 +303,14 @@ fn a_client_restores_from_memory_only_the_markers_of_nodes_that_it_knew() {
 fn a_client_restores_no_marker_from_memory_if_a_node_shows_another_lock_cluster() {
     let mut world = World::fenced(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
-    let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL));
-    let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
-    set_marker(&mut world, 0, &other);
+    let incarnation = world.servers[0].node.incarnation();
+    set_foreign_roster(&mut world, 0, ClusterId::new(9), incarnation.as_str());
     world.disconnect(BOB, 0);
     world.connect(ALICE, 0);
     world.connect(ALICE, 2);
     world.connect(ALICE, 1);
     world.deliver_all();
-    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    let clusters: Vec<_> = (0..3).map(|node| cluster(&world, node)).collect();
     assert_eq!(clusters, [Some(ClusterId::new(9)), None, None]);
 }
 
@@ -329,7 +327,7 @@ fn after_data_loss_on_all_nodes_old_and_new_clients_found_the_same_lock_cluster(
         world.deliver_all();
     }
     world.deliver_all();
-    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    let clusters: Vec<_> = (0..3).map(|node| cluster(&world, node)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
     world.run_for(PROBATION + ms(1));
     for client in [ALICE, BOB] {

@@ -1,5 +1,6 @@
 //! Probation: a node that may have lost data casts no vote until the locks that it may have lost expire.
 
+use super::helpers::cluster;
 use std::time::Duration;
 
 use super::helpers::{
@@ -67,8 +68,8 @@ fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     world.restart(1, Data::new());
     (0..2).for_each(|client| world.connect(client, 1));
     world.deliver_all();
-    let since = marker(&world, 1).expect("its marker was restored").since_micros;
-    assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
+    let since = marker(&world, 1).expect("its marker was restored").time_micros;
+    assert_eq!(cluster(&world, 1), cluster(&world, 0));
     world.release(ALICE, lock);
     world.deliver_all();
     world.disconnect(BOB, 2);
@@ -81,7 +82,7 @@ fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     );
     world.run_for(ms(1));
     world.acquire(BOB);
-    assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
+    assert_eq!(marker(&world, 1).map(|it| it.time_micros), Some(since));
 }
 
 #[test]
@@ -154,13 +155,13 @@ fn a_node_on_probation_denies_votes_to_a_client_that_expects_one() {
 fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
     for acquires_first in [false, true] {
         let mut world = World::fenced(3);
-        let before = marker(&world, 1).expect("a marker").since_micros;
+        let before = marker(&world, 1).expect("a marker").time_micros;
         world.shift_clock(1, -3_600_000);
         if acquires_first {
             world.acquire(ALICE);
         }
         world.run_for(MARKER_READ_INTERVAL + ms(100));
-        let since = marker(&world, 1).expect("a marker").since_micros;
+        let since = marker(&world, 1).expect("a marker").time_micros;
         assert!(since < before && since <= world.servers[1].node.clock_micros(world.now(ALICE).boot_nanos()));
         // The reason depends on what shows the set-back first: a vote or a marker reading.
         let expected =

@@ -32,9 +32,6 @@ impl Sim<'_> {
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
-                    if let Some(write) = &write {
-                        self.check_marker_write(client, node.index(), write);
-                    }
                     if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
                         let request = Request { kind: RequestKind::ReadMarker, ..self.marker_request() };
                         self.send_to_node(
@@ -47,6 +44,9 @@ impl Sim<'_> {
                             }),
                         );
                     }
+                }
+                Action::RosterChanged(view) => {
+                    log_event!(self, "client {client} follows the roster {}", view.epoch)
                 }
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;

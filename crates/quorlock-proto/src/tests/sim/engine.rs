@@ -9,9 +9,9 @@ use super::plan::{Plan, Profile};
 use super::rng::SeededRng;
 use super::state::{ClientHost, Connection, LinkState, NodeHost};
 use super::stats::{Invariant, Stats};
-use crate::marker::{ClusterId, Marker};
-use crate::membership::MarkerWrite;
+use crate::marker::ClusterId;
 use crate::request::{Key, OperationId};
+use crate::test_util::founding::initialize;
 use crate::test_util::node::SimulatedNode;
 use crate::time::DualTimestamp;
 
@@ -189,20 +189,9 @@ impl<'a> Sim<'a> {
         self.stats.histories = 1;
         log_event!(self, "{:?}", self.plan);
         if self.plan.is_initialized && self.plan.fenced != 0 {
-            let identity = Marker::identity(ClusterId::new(0xc1), self.plan.config());
-            for node_host in &mut self.nodes {
-                let backdate = self.plan.max_ttl;
-                let write = MarkerWrite {
-                    replaces: None,
-                    identity: identity.clone(),
-                    backdate,
-                    written_micros: 0,
-                    base_micros: 0,
-                };
-                node_host.redis.read_marker(Some(&write), START);
-            }
+            let nodes = self.nodes.iter_mut().map(|node_host| &mut node_host.redis);
+            initialize(nodes, ClusterId::new(0xc1), self.plan.config(), START);
         }
-        self.note_possible_cluster_id();
         if self.plan.has_orphan_keys {
             self.insert_orphan_keys();
         }

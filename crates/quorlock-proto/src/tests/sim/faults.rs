@@ -91,7 +91,6 @@ impl Sim<'_> {
                 node_host.evicts_since = node_host.evicts_since.min(self.nanos);
                 log_event!(self, "node {node} is configured to evict keys");
                 self.mark_node_disturbed(node, self.nanos);
-                self.note_possible_cluster_id();
                 if self.rng.chance_permille(700) {
                     self.evict(node);
                 }

@@ -1,10 +1,11 @@
-//! Checks the admission of blank nodes: enough members must confirm the lock cluster that is written to them.
+//! Checks the rosters: each epoch of a lock cluster has one, and no two servers have one seat.
 
 use super::engine::Sim;
 use super::stats::Invariant;
-use crate::marker::{ClusterId, Marker};
-use crate::membership::MarkerWrite;
+use crate::marker::Marker;
+use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
+use crate::roster::record::Record;
 use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
@@ -20,45 +21,31 @@ impl Sim<'_> {
         }
     }
 
-    /// Records the id of the lock cluster that the nodes would form if all were blank.
-    pub(super) fn note_possible_cluster_id(&mut self) {
-        let incarnations: Vec<_> = self.nodes.iter().map(|node_host| node_host.redis.incarnation()).collect();
-        self.oracle.possible_cluster_ids.push(ClusterId::of_servers(incarnations.iter()));
+    /// What the node remembers.
+    pub(super) fn record_of(&self, node: usize) -> Option<Record> {
+        let node = &self.nodes[node].redis;
+        let text = |key| String::from_utf8(node.data().get(&key)?.value.clone()?).ok();
+        let marker = Marker::parse(&text(DataKey::Marker)?)?;
+        Record::parse(&marker, &text(DataKey::Record)?).filter(|_| marker.incarnation == node.incarnation())
     }
 
-    /// Checks a marker for a blank node. As many other nodes as a quorum needs must have the same marker; one
-    /// is enough if the client knew the node. Alternatively all nodes are blank and form a new lock cluster.
-    pub(super) fn check_marker_write(&mut self, client: usize, node: usize, write: &MarkerWrite) {
-        let (client_host, window) = (&self.clients[client], self.plan.marker_read_window());
-        let is_checked = !client_host.is_misconfigured && client_host.undisturbed_since + window < self.nanos;
-        if write.replaces.is_some() || self.oracle.reinitializations > 0 || !is_checked {
+    /// Checks the roster that a client has written to the node.
+    pub(super) fn check_roster(&mut self, node: usize, write: &NodeWrite) {
+        let NodeWrite::Marker(write) = write else { return };
+        let Some(record) = self.record_of(node).filter(|record| *record.to_text() == *write.record) else {
             return;
-        }
-        let id = write.identity.split(' ').nth(1).and_then(|id| u128::from_str_radix(id, 16).ok());
-        let cluster = ClusterId::new(id.expect("the lock cluster's id in the marker"));
-        // A marker that the client read may have changed since.
-        let changed = |other: usize| {
-            let node_host = &self.nodes[other];
-            let changed_at = node_host.disturbed_until.max(self.oracle.changed_at[other]);
-            node_host.error_permille > 0 || node_host.is_replica || changed_at + window >= self.nanos
         };
-        let is_founding = self.oracle.possible_cluster_ids.contains(&cluster);
-        if is_founding || (0..self.nodes.len()).any(|other| other != node && changed(other)) {
-            return;
-        }
-        let has_marker = |other: &usize| {
-            let entry = self.nodes[*other].redis.unexpired(&DataKey::Marker, self.nanos);
-            let text = entry.and_then(|entry| entry.value.as_deref());
-            let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
-            marker.is_some_and(|marker| (marker.cluster, marker.config) == (cluster, self.plan.config()))
-        };
-        let count = (0..self.nodes.len()).filter(|other| *other != node).filter(has_marker).count();
-        let is_known = client_host.known_since[node] < u64::MAX;
-        let quorum = self.plan.quorum;
-        let needed = if is_known { 1 } else { quorum.needed().min(quorum.nodes() - 1).max(1) };
-        if count < needed {
-            let message = format!("client {client} admits node {node} confirmed by only {count} nodes");
+        let Some(roster) = record.roster.filter(|_| record.was_member) else { return };
+        let known =
+            self.oracle.rosters.entry((roster.cluster, roster.epoch)).or_insert_with(|| roster.clone());
+        if *known != roster {
+            let message = format!("two rosters of one epoch: {} and {}", known.to_text(), roster.to_text());
             self.report_violation(Invariant::Membership, &message);
+        }
+        let has_seat =
+            |other: &usize| *other != node && self.record_of(*other).is_some_and(|it| it.seat == record.seat);
+        if let Some(other) = (0..self.nodes.len()).find(has_seat) {
+            self.report_violation(Invariant::Membership, &format!("nodes {node} and {other} have one seat"));
         }
     }
 }

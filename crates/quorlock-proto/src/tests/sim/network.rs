@@ -160,6 +160,9 @@ impl Sim<'_> {
             }
             _ => self.nodes[node].redis.run(command, self.nanos),
         };
+        if let Some(write) = &command.write {
+            self.check_roster(node, write);
+        }
         let notifies = match &reply {
             Reply::Vote(Vote::Granted, _) => true,
             Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {

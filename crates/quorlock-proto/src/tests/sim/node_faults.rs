@@ -123,7 +123,6 @@ impl Sim<'_> {
         let swapped_out_marker =
             self.nodes[node].swapped_out.as_ref().map(|data| data.get(&DataKey::Marker)?.value.clone());
         self.nodes[node].marker_at_reset = swapped_out_marker.unwrap_or_else(|| self.marker_bytes(node));
-        self.note_possible_cluster_id();
         log_event!(self, "node {node}'s statistics are reset");
         if was_loss_visible && !self.nodes[node].eviction_was_recorded {
             self.exempt_statistics_reset(node);
@@ -246,7 +245,6 @@ impl Sim<'_> {
         self.oracle.note_data_change(node, now, lost_fences);
         self.exempt_statistics_reset(node);
         self.mark_node_disturbed(node, now);
-        self.note_possible_cluster_id();
     }
 
     pub(super) fn disturb_clock(&mut self, fault: Fault, node: usize) -> bool {

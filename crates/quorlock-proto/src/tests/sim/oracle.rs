@@ -4,6 +4,7 @@
 //! records with what clients believe.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Sim;
@@ -12,9 +13,10 @@ use super::plan::ClientMistake;
 use super::stats::{Cause, Invariant};
 use super::tickets::Ticket;
 use crate::fence::Fence;
-use crate::marker::{ClusterId, Marker};
+use crate::marker::ClusterId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OperationId, OwnerToken, Request, RequestKind};
+use crate::roster::{Epoch, Roster};
 use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
@@ -44,8 +46,8 @@ pub(super) struct Oracle {
     /// The client that must acquire every lock in recovery, and the keys that it has acquired.
     pub(super) recovery_client: usize,
     pub(super) acquired_keys: BTreeSet<usize>,
-    /// The ids of the lock clusters that the nodes would have formed when they were blank.
-    pub(super) possible_cluster_ids: Vec<ClusterId>,
+    /// The rosters that were chosen.
+    pub(super) rosters: BTreeMap<(ClusterId, Epoch), Arc<Roster>>,
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) request_count: u64,
@@ -287,10 +289,8 @@ impl Sim<'_> {
     }
 
     fn check_misconfigured_client(&mut self, node: usize) {
-        let entry = self.nodes[node].redis.data().get(&DataKey::Marker);
-        let text = entry.and_then(|entry| entry.value.as_deref());
-        let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
-        if marker.is_some_and(|marker| marker.config == self.plan.config()) {
+        let roster = self.record_of(node).and_then(|record| record.roster);
+        if roster.is_some_and(|roster| roster.config == self.plan.config()) {
             self.report_violation(
                 Invariant::Membership,
                 &format!("node {node} votes for a client with another configuration"),

@@ -4,7 +4,8 @@ use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
 use super::state::LinkState;
 use super::stats::Invariant;
-use crate::marker::{ClusterId, Marker};
+use crate::marker::ClusterId;
+use crate::membership::InitMode;
 use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
@@ -36,7 +37,6 @@ impl Sim<'_> {
             Repair::EndEviction(node) => {
                 self.nodes[node].redis.evicts = false;
                 self.nodes[node].evicts_since = u64::MAX;
-                self.note_possible_cluster_id();
             }
             Repair::SwapBack(node) => self.swap_back(node),
             Repair::CorrectClock(node) => self.correct_clock(node),
@@ -168,27 +168,14 @@ impl Sim<'_> {
         log_event!(self, "too few nodes know the lock cluster: client {client} initializes a new one");
         self.oracle.reinitializations += 1;
         let now = self.now(client);
-        self.clients[client].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), true, now);
+        self.clients[client].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), InitMode::Forced, now);
         self.run_actions(client);
     }
 
+    /// Whether the nodes are a lock cluster with other settings, which a misconfigured client has founded.
     fn is_cluster_lost(&self) -> bool {
-        let marker = |node: usize| {
-            let entry = self.nodes[node].redis.data().get(&DataKey::Marker)?;
-            Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
-        };
-        let markers: Vec<Option<Marker>> = (0..self.nodes.len()).map(marker).collect();
-        let blank = markers.iter().filter(|marker| marker.is_none()).count();
-        let config = self.plan.config();
-        let with_expected_config = || markers.iter().flatten().filter(|marker| marker.config == config);
-        let quorum = self.plan.quorum.needed();
-        let min_members = quorum.min(markers.len() - 1).max(1);
-        // A blank node is admitted again; a node of another lock cluster is not.
-        let is_known = with_expected_config().any(|one| {
-            let count = with_expected_config().filter(|other| other.cluster == one.cluster).count();
-            count >= min_members && count + blank >= quorum
-        });
-        !is_known && blank < markers.len()
+        let rosters: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.record_of(node)?.roster).collect();
+        !rosters.is_empty() && rosters.iter().all(|roster| roster.config != self.plan.config())
     }
 
     /// The nodes form a new lock cluster. The operator has confirmed that no earlier lock matters.

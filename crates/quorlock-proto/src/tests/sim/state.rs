@@ -9,6 +9,7 @@ use super::workload::Task;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
+use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 
@@ -74,6 +75,8 @@ pub(super) struct ClientHost {
     pub(super) tasks: Vec<Task>,
     pub(super) is_fenced: bool,
     pub(super) is_misconfigured: bool,
+    /// The number of the process: each has its own, over all clients.
+    processes: u64,
 }
 
 /// One connection. Its two queues keep the order of the messages.
@@ -155,6 +158,7 @@ impl ClientHost {
         let is_misconfigured = plan.has_misconfigured_client && client == plan.client_count - 1;
         let mut client_host = Self {
             coordinator: Coordinator::new(plan.quorum, plan.limits),
+            processes: 1_000_000 * client as u64,
             incarnation: 0,
             is_dead: false,
             clocks,
@@ -186,7 +190,9 @@ impl ClientHost {
             let max_ttl = if self.is_misconfigured { plan.max_ttl * 2 } else { plan.max_ttl };
             let config =
                 LockClusterConfig::new(plan.quorum, max_ttl).with_retention(plan.config().retention());
-            let members = Membership::new(config, plan.drift, true);
+            let list = node_list(plan.quorum.nodes());
+            self.processes += 1;
+            let members = Membership::new(config, plan.drift, list, self.processes, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {
             Coordinator::new(plan.quorum, plan.limits)

@@ -6,6 +6,7 @@ use super::{AcquireOptions, KEY, World, lease_params, owner_token};
 use crate::coordinator::OperationEvent;
 use crate::lease::RenewalPolicy;
 use crate::marker::ClusterId;
+use crate::membership::InitMode;
 use crate::membership::InitResult;
 use crate::quorum::NodeId;
 use crate::request::{Key, LockSpec, OperationId, RequestKind};
@@ -93,11 +94,11 @@ impl World {
         &mut self,
         client: usize,
         cluster_id: u128,
-        is_forced: bool,
+        mode: InitMode,
     ) -> Option<InitResult> {
         self.last_id += 1;
         let (id, now) = (self.last_id, self.now(client));
-        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), is_forced, now);
+        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), mode, now);
         self.perform_actions(client);
         self.deliver_all();
         self.take_events(client).into_iter().find_map(|event| match event {

@@ -1,0 +1,129 @@
+//! Writes to the keys that hold a node's membership.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use crate::marker::{Incarnation, Marker, MarkerReading};
+use crate::mutant::{Mutant, enabled};
+use crate::roster::proposer::ServerView;
+use crate::roster::record::{Record, RecordWrite};
+
+/// A write that goes along with a reading of the marker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NodeWrite {
+    /// A new marker and record.
+    Marker(MarkerWrite),
+    /// New absence reports, if the node still has those that were read.
+    Absences {
+        /// The text that was read.
+        replaces: Option<Arc<str>>,
+        /// The new text.
+        text: Arc<str>,
+    },
+}
+
+/// A marker and a record to write to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MarkerWrite {
+    /// Write only if this is the node's marker now. It carries the hash of the record.
+    pub replaces: Option<Arc<str>>,
+    /// Write only if the server is still this one, with the same data.
+    pub incarnation: Incarnation,
+    /// The start of the marker: see [`Marker::identity`].
+    pub identity: Arc<str>,
+    /// The record's text.
+    pub record: Arc<str>,
+    /// The marker's time.
+    pub time: MarkerTime,
+    /// The wall clock, in microseconds, of the client that began the probation; 0 after `init`.
+    pub written_micros: u64,
+    /// Every fencing number must be above this, whatever the node's clock shows.
+    pub base_micros: u64,
+}
+
+/// The time of a marker, by the node's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MarkerTime {
+    /// This long after the write.
+    After(Duration),
+    /// At this time, in microseconds.
+    At(u64),
+}
+
+impl MarkerWrite {
+    /// The write that carries out `write`. `now_micros` is the client's wall clock. `None` if the node has no
+    /// record to change.
+    pub(super) fn of(
+        reading: &MarkerReading,
+        view: &ServerView,
+        write: &RecordWrite,
+        max_ttl: Duration,
+        now_micros: u64,
+    ) -> Option<Self> {
+        let record = Record::after(view.record.as_ref(), view.hint.as_ref(), write)?;
+        let marker = reading.marker.as_deref().and_then(Marker::parse);
+        let before = marker.map_or((0, 0), |it| (it.time_micros, it.written_micros));
+        let (time, written_micros) =
+            time_of(write, view.record.as_ref(), &record, before, (max_ttl, now_micros));
+        Some(Self::new(reading, &record, max_ttl, time, written_micros))
+    }
+
+    /// The write of this record, whatever the node remembers.
+    pub(super) fn new(
+        reading: &MarkerReading,
+        record: &Record,
+        max_ttl: Duration,
+        time: MarkerTime,
+        written_micros: u64,
+    ) -> Self {
+        let base = reading.marker.as_deref().and_then(Marker::parse).map_or(0, |it| it.base_micros);
+        let is_set_back = reading.latest_micros > reading.micros;
+        Self {
+            replaces: reading.marker.clone(),
+            incarnation: reading.incarnation.clone(),
+            identity: Marker::identity(max_ttl, record),
+            record: record.to_text().into(),
+            time,
+            written_micros,
+            base_micros: if is_set_back { base.max(reading.latest_micros) } else { base },
+        }
+    }
+}
+
+/// The times of a marker: the node's, and the client's that began the probation. A member that remembers keeps
+/// what it had, however many rosters follow. `before` are the times of the marker that is replaced.
+pub(crate) fn time_of(
+    write: &RecordWrite,
+    record_before: Option<&Record>,
+    record: &Record,
+    before: (u64, u64),
+    (max_ttl, now_micros): (Duration, u64),
+) -> (MarkerTime, u64) {
+    let probation = probation_of(max_ttl);
+    let is_new = record.was_member && record_before.is_none_or(|it| !it.was_member);
+    match write {
+        RecordWrite::DrawSeat(_) => (MarkerTime::After(Duration::ZERO), now_micros),
+        // It counts from when the server's data began: no quorum was left that could vote since.
+        RecordWrite::Carry(roster)
+            if is_new && (roster.is_recovery() || enabled(Mutant::ProbationBeforeChoice)) =>
+        {
+            (MarkerTime::At(before.0.saturating_add(probation.as_micros() as u64)), before.1)
+        }
+        // Members of the roster before may have voted until now.
+        RecordWrite::Carry(_) if is_new => (MarkerTime::After(probation), now_micros),
+        RecordWrite::Promise(_) | RecordWrite::Accept(..) | RecordWrite::Carry(_) => {
+            (MarkerTime::At(before.0), before.1)
+        }
+    }
+}
+
+/// The length of a probation. (Two mutants change it.)
+pub(crate) fn probation_of(max_ttl: Duration) -> Duration {
+    if enabled(Mutant::NoProbation) {
+        Duration::ZERO
+    } else if enabled(Mutant::ShortProbation) {
+        max_ttl / 2
+    } else {
+        max_ttl
+    }
+}
