@@ -19,7 +19,7 @@ use super::error::ConnectError;
 #[cfg(feature = "tls-rustls")]
 use super::error::{InvalidInput, InvalidInputKind};
 use crate::driver::{CommandSender, Driver, LocalQueue, Options};
-use crate::host::process;
+use crate::host::{entropy, process};
 #[cfg(feature = "tls-rustls")]
 use crate::node::{Address, Tls, TlsFiles};
 use crate::node::{Credentials, DialSettings};

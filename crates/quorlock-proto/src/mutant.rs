@@ -27,9 +27,6 @@ pub(crate) enum Mutant {
     ReacquiredInAnyRound,
     /// A late grant counts for the whole lease, also after the lease was extended.
     LateGrantNeverExpires,
-    /// Disconnected nodes also confirm the cluster of a blank node, though they may have lost their data
-    /// since.
-    DisconnectedNodesConfirm,
     /// A node with a larger fence than the lock's number never counts again, even if no client won with that
     /// fence.
     FencedOutForever,
