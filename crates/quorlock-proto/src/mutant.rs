@@ -46,6 +46,8 @@ pub(crate) enum Mutant {
     ProbationBeforeChoice,
     /// The votes of one round may be cast under two rosters.
     RoundOfTwoRosters,
+    /// A member votes although it takes part in the choice of the next roster.
+    PromiseDoesNotSeal,
     /// A proposer does not take over the proposal that another client's ballot left.
     NoPromise,
     /// A node clock that was set back behind the time noted on the node is accepted.

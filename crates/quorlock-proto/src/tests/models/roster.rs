@@ -57,8 +57,6 @@ struct RosterModel {
 enum ModelMutant {
     /// A restarted server keeps its seat.
     SeatSurvivesRestart,
-    /// A server votes under a roster that it accepted.
-    VotesForProposal,
     /// A write is carried out whatever the record is.
     WritesAnyRecord,
     /// A round counts votes under any roster.
@@ -338,15 +336,8 @@ impl RosterModel {
             }
             carried.push(roster);
         }
-        let votes_under = |record: &&&Record, roster: &Roster| {
-            record.is_member_of(roster) && !record.is_sealed()
-                || self.mutant == Some(ModelMutant::VotesForProposal)
-                    && record.accepted.as_ref().is_some_and(|(_, it)| **it == *roster && it.has(record.seat))
-        };
-        if self.mutant == Some(ModelMutant::VotesForProposal) {
-            carried.extend(records.iter().filter_map(|it| it.accepted.as_ref().map(|(_, it)| it)));
-            carried.dedup();
-        }
+        let votes_under =
+            |record: &&&Record, roster: &Roster| record.is_member_of(roster) && !record.is_sealed();
         let mut in_force: Vec<&Arc<Roster>> = Vec::new();
         for roster in &carried {
             let voters = records.iter().filter(|record| votes_under(record, roster)).count();
@@ -511,7 +502,7 @@ impl Model for RosterModel {
             Event::Write(client, node) | Event::Delay(client, node) => {
                 let (proposer, writes) = self.decide(state, client);
                 let Some(write) = writes[node].clone() else { return Ok(after) };
-                self.cover(state, client, &proposer, &write, coverage)?;
+                self.cover(state, client, &proposer, &write, coverage);
                 after.clients[client].proposer = proposer;
                 let expected = state.clients[client].views[node].record.clone();
                 let server = state.clients[client].connections[node];
@@ -605,7 +596,7 @@ impl RosterModel {
         proposer: &Proposer,
         write: &RecordWrite,
         coverage: &mut Coverage,
-    ) -> Result<(), String> {
+    ) {
         let views = &state.clients[client].views;
         let current = proposer.current(views);
         match write {
@@ -625,9 +616,6 @@ impl RosterModel {
                     Some(current) if current.epoch.after_change() == roster.epoch => Situation::Changed,
                     Some(_) => Situation::Recovered,
                 };
-                if std::env::var("ROSTER_STOP").is_ok() && situation == Situation::Recovered {
-                    return Err("recovered".into());
-                }
                 coverage.record(situation as usize);
             }
             RecordWrite::Promise(ballot) => {
@@ -643,7 +631,6 @@ impl RosterModel {
             }
             RecordWrite::DrawSeat(_) => {}
         }
-        Ok(())
     }
 }
 
@@ -667,12 +654,13 @@ fn describe_roster(roster: &Roster) -> String {
 const TICK: Duration = Duration::from_millis(10);
 const TICK_MICROS: u64 = TICK.as_micros() as u64;
 
-const THREE: RosterModel = RosterModel {
+/// Two clients heal a lock cluster of three.
+const TWO: RosterModel = RosterModel {
     nodes: 3,
     quorum: 2,
     lists: &[LIST, LIST],
     is_founded: true,
-    max_ballot: 2,
+    max_ballot: 1,
     max_restarts: 1,
     max_moves: 0,
     max_outages: 0,
@@ -683,11 +671,10 @@ const THREE: RosterModel = RosterModel {
     mutant: None,
 };
 
+/// Explores a model. It must have this number of states and meet each situation.
 #[track_caller]
-fn check(name: &str, model: &RosterModel, states: u64) {
-    let order =
-        if std::env::var("ROSTER_BFS").is_ok() { SearchOrder::BreadthFirst } else { SearchOrder::DepthFirst };
-    let exploration = explore(model, name, order);
+fn check(name: &str, model: &RosterModel, states: u64, situations: &[Situation]) {
+    let exploration = explore(model, name, SearchOrder::DepthFirst);
     if let Some(violation) = exploration.violation {
         panic!("{name}: {}\n    {}", violation.message, violation.trace.join("\n    "));
     }
@@ -695,10 +682,8 @@ fn check(name: &str, model: &RosterModel, states: u64) {
         "{name}: {} states, {} steps, depth {}, {:?}",
         exploration.states, exploration.steps, exploration.depth, exploration.elapsed
     );
-    let coverage: Vec<u64> = (0..12).map(|it| exploration.coverage.count(it)).collect();
-    println!("coverage {coverage:?}");
-    if std::env::var("ROSTER_TRY").is_ok() {
-        return;
+    for situation in situations {
+        assert!(exploration.coverage.count(*situation as usize) > 0, "{name}: no {situation:?}");
     }
     assert_eq!(
         exploration.states, states,
@@ -706,32 +691,79 @@ fn check(name: &str, model: &RosterModel, states: u64) {
     );
 }
 
+fn is_long() -> bool {
+    std::env::var("QUORLOCK_LONG").as_deref() == Ok("1")
+}
+
+/// One client that heals the lock cluster alone.
+const ONE: RosterModel = RosterModel { lists: &[LIST], max_ballot: 2, ..TWO };
+/// One client that heals, and two that lock.
+const LOCKS: RosterModel = RosterModel { lockers: 2, horizon: 2, ..ONE };
+
 #[test]
-fn model_roster_restart() {
-    let one = RosterModel { lists: &[LIST], ..THREE };
-    let which = std::env::var("ROSTER_TRY").unwrap_or_default();
-    for (name, model) in [
-        ("0", one),
-        ("a", RosterModel { max_ballot: 3, ..THREE }),
-        ("b", RosterModel { max_ballot: 2, max_restarts: 2, ..THREE }),
-        ("c", RosterModel { lists: &[LIST, OTHER_LIST], max_ballot: 1, ..THREE }),
-        ("d", RosterModel { is_founded: false, max_restarts: 0, ..THREE }),
-        ("e", RosterModel { is_founded: false, max_restarts: 1, ..THREE }),
-        ("f", RosterModel { lockers: 2, max_restarts: 1, ttl: 1, horizon: 2, ..one }),
-        ("g", RosterModel { max_moves: 1, max_restarts: 0, ..THREE }),
-        ("h", RosterModel { max_moves: 1, max_restarts: 0, max_delays: 1, ..THREE }),
-        ("i", RosterModel { max_outages: 1, max_restarts: 0, ..THREE }),
-        ("j", RosterModel { max_outages: 1, max_restarts: 1, ..one }),
-        ("k", RosterModel { max_outages: 1, max_restarts: 1, ..THREE }),
-        ("l", RosterModel { max_outages: 1, max_restarts: 2, ..one }),
-        ("m", RosterModel { is_founded: false, max_restarts: 0, max_outages: 1, ..THREE }),
-        ("n", RosterModel { lockers: 2, max_moves: 1, max_restarts: 0, ttl: 1, horizon: 2, ..one }),
-        ("o", RosterModel { lockers: 2, max_moves: 1, max_restarts: 0, ttl: 2, horizon: 3, ..one }),
-        ("p", RosterModel { lockers: 2, max_restarts: 2, ttl: 1, horizon: 2, ..one }),
-        ("q", RosterModel { max_moves: 1, max_restarts: 1, ..THREE }),
-    ] {
-        if which.split(' ').any(|it| it == name) {
-            check(name, &model, 0);
-        }
+fn model_roster_one_client() {
+    use Situation::{Changed, Founded, MemberTold, Recovered, Vacant};
+    check("a restart", &ONE, 85, &[Changed, MemberTold]);
+    check("three restarts", &RosterModel { max_restarts: 3, ..ONE }, 0, &[Changed, Recovered]);
+    let outage = RosterModel { max_restarts: 2, max_outages: 1, ..ONE };
+    check("two restarts, an outage", &outage, 105_504, &[Changed, Recovered, Vacant]);
+    let founding = RosterModel { is_founded: false, max_outages: 1, ..ONE };
+    check("founding, a restart, an outage", &founding, 0, &[Founded, Changed, Vacant]);
+    let moved = RosterModel { max_restarts: 1, max_moves: 1, max_delays: 1, ..ONE };
+    check("a restart, a moved address, a late write", &moved, 0, &[Changed, Situation::LateWrite]);
+}
+
+#[test]
+fn model_roster_two_clients() {
+    use Situation::{BallotLost, Changed, Founded, LateWrite, LateWriteRejected, TakenOver};
+    let contended = [Changed, BallotLost, TakenOver];
+    check("a restart", &TWO, 9_217, &contended);
+    check("another list", &RosterModel { lists: &[LIST, OTHER_LIST], ..TWO }, 2_167, &[Changed]);
+    let outage = RosterModel { max_restarts: 0, max_outages: 1, ..TWO };
+    check("an outage", &outage, 47_918, &contended);
+    let founding = RosterModel { is_founded: false, max_ballot: 2, max_restarts: 0, ..TWO };
+    check("founding, two ballots", &founding, 98_656, &[Founded, BallotLost, TakenOver]);
+    let moved = RosterModel { max_restarts: 0, max_moves: 1, max_delays: 1, ..TWO };
+    check("a moved address, a late write", &moved, 181_168, &[Changed, LateWrite, LateWriteRejected]);
+}
+
+#[test]
+fn model_roster_locks() {
+    use Situation::{Changed, Locked, LockedUnderTwoRosters, Recovered, Renewed};
+    let situations = [Changed, Locked, Renewed, LockedUnderTwoRosters];
+    check("a restart", &LOCKS, 547_898, &situations);
+    let lossy = RosterModel { max_restarts: 2, max_outages: 1, horizon: 1, ..LOCKS };
+    check("two restarts, an outage", &lossy, 0, &[Changed, Recovered, LockedUnderTwoRosters]);
+    if is_long() {
+        let moved = RosterModel { max_restarts: 0, max_moves: 1, ..LOCKS };
+        check("a moved address", &moved, 1_242_018, &situations);
     }
+}
+
+/// Explores a model with a mistake until it violates the invariant.
+#[track_caller]
+fn assert_killed(mutant: Option<Mutant>, model: &RosterModel, invariant: &str) {
+    let exploration = with(mutant, || explore(model, "roster mutant", SearchOrder::BreadthFirst));
+    let violation = exploration.violation.expect("a violation because of the mistake");
+    println!("{mutant:?}: {} states: {}", exploration.states, violation.message);
+    assert!(violation.message.starts_with(invariant), "{}: {:#?}", violation.message, violation.trace);
+}
+
+#[test]
+fn mutant_model_roster() {
+    let moved = RosterModel { max_restarts: 0, max_moves: 1, ..LOCKS };
+    let with_mutant = |mutant, model| RosterModel { mutant: Some(mutant), ..model };
+    assert_killed(Some(Mutant::NoPromise), &RosterModel { max_ballot: 2, ..TWO }, "R1");
+    assert_killed(
+        None,
+        &with_mutant(ModelMutant::WritesAnyRecord, RosterModel { max_ballot: 2, ..TWO }),
+        "R1",
+    );
+    let copied = RosterModel { max_restarts: 0, max_moves: 1, ..TWO };
+    assert_killed(None, &with_mutant(ModelMutant::SeatSurvivesRestart, copied), "R3");
+    assert_killed(Some(Mutant::PromiseDoesNotSeal), &moved, "R2");
+    assert_killed(Some(Mutant::NoProbation), &LOCKS, "R0");
+    assert_killed(Some(Mutant::NoProbation), &moved, "R0");
+    assert_killed(Some(Mutant::ProbationBeforeChoice), &moved, "R0");
+    assert_killed(None, &with_mutant(ModelMutant::RoundOfTwoRosters, moved), "R0");
 }
