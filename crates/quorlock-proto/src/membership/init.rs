@@ -8,6 +8,7 @@ use crate::request::OperationId;
 use crate::roster::record::Record;
 use crate::roster::{Epoch, Roster, Seat, SeatId};
 use crate::vote::{ReplyFailure, Vote};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -131,7 +132,7 @@ impl Membership {
                 accepted: None,
             };
             let write = MarkerWrite::new(reading, &record, max_ttl, MarkerTime::After(Duration::ZERO), 0);
-            member.request_write(NodeWrite::Marker(write));
+            member.request_write(NodeWrite::Marker(Box::new(write)));
         }
         if let Some(init) = &mut self.pending_init {
             init.writes = Some((roster, self.config.quorum().all()));

@@ -1,5 +1,6 @@
 //! Writes to the keys that hold a node's membership.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::roster::record::{Record, RecordWrite};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NodeWrite {
     /// A new marker and record.
-    Marker(MarkerWrite),
+    Marker(Box<MarkerWrite>),
     /// New absence reports, if the node still has those that were read.
     Absences {
         /// The text that was read.

@@ -1,5 +1,6 @@
 //! A member: one node as the lock cluster sees it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -42,13 +43,22 @@ pub(super) struct Member {
     pending_write: Option<NodeWrite>,
     /// The absence reports that were sent to it last.
     sent_absences: Option<Arc<str>>,
-    /// Since when it has been disconnected, while some node is connected.
-    absent_since: Option<DualTimestamp>,
-    /// Whether its absence may be reported.
-    is_absence_reportable: bool,
+    absence: Absence,
     /// Whether its address must be resolved again.
     needs_redial: bool,
     reported: VotingStatus,
+}
+
+/// Whether the client reaches a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Absence {
+    /// It does, or it reaches no node at all.
+    #[default]
+    None,
+    /// It has not since then.
+    Since(DualTimestamp),
+    /// It has not for so long that it tells the other nodes.
+    Reportable,
 }
 
 /// When a node's probation ends, on the client's clock.
@@ -108,10 +118,11 @@ impl Member {
         if let NodeWrite::Absences { text, .. } = &write {
             self.sent_absences = Some(text.clone());
         }
-        if let NodeWrite::Marker(MarkerWrite { time: MarkerTime::After(_), written_micros, .. }) = &mut write
-            && *written_micros > 0
+        if let NodeWrite::Marker(write) = &mut write
+            && matches!(write.time, MarkerTime::After(_))
+            && write.written_micros > 0
         {
-            *written_micros = now.wall_nanos() / 1000;
+            write.written_micros = now.wall_nanos() / 1000;
         }
         Some(write)
     }
@@ -122,19 +133,23 @@ impl Member {
 
     /// When its absence may be reported, if it is not yet.
     pub(super) fn report_absence_at(&self, is_any_up: bool) -> Option<DualTimestamp> {
-        let since = self.absent_since.filter(|_| is_any_up && !self.is_up && !self.is_absence_reportable);
-        since.map(|since| since.plus(ABSENCE_REPORT_DELAY))
+        match self.absence {
+            Absence::Since(since) if is_any_up => Some(since.plus(ABSENCE_REPORT_DELAY)),
+            _ => None,
+        }
     }
 
     /// Whether its absence may be reported from now on; true once.
     pub(super) fn absence_became_reportable(&mut self, is_any_up: bool, now: DualTimestamp) -> bool {
         let is_due = self.report_absence_at(is_any_up).is_some_and(|at| now.is_due(at));
-        self.is_absence_reportable |= is_due;
+        if is_due {
+            self.absence = Absence::Reportable;
+        }
         is_due
     }
 
-    pub(super) const fn is_absence_reportable(&self) -> bool {
-        self.is_absence_reportable && !self.is_up
+    pub(super) fn is_absence_reportable(&self) -> bool {
+        self.absence == Absence::Reportable
     }
 
     /// For how long this node's clients have not reached `node`.
@@ -147,13 +162,13 @@ impl Member {
     /// Begins to measure the absence of a node that is not connected.
     pub(super) fn begin_absence(&mut self, now: DualTimestamp) {
         if !self.is_up {
-            (self.absent_since, self.is_absence_reportable) = (Some(now), false);
+            self.absence = Absence::Since(now);
         }
     }
 
     pub(super) fn connect(&mut self) {
         self.is_up = true;
-        (self.absent_since, self.is_absence_reportable) = (None, false);
+        self.absence = Absence::None;
     }
 
     /// Whether its probation has just ended for holders; true once.
@@ -276,7 +291,7 @@ impl Member {
     ) {
         let Some(reading) = self.reading.as_ref().filter(|_| self.is_up && !self.is_reading) else { return };
         let write = MarkerWrite::of(reading, &self.view, write, max_ttl, now.wall_nanos() / 1000);
-        self.pending_write = write.map(NodeWrite::Marker).or(self.pending_write.take());
+        self.pending_write = write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
     }
 
     pub(super) fn start_probation(

@@ -24,9 +24,12 @@ impl Ballot {
     }
 }
 
-/// An empty text is `Some(None)`; a malformed one is `None`.
-fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-    if text.is_empty() { Some(None) } else { parse(text).map(Some) }
+/// A text that is neither empty nor valid.
+struct Malformed;
+
+/// Parses a part that may be missing: its text is empty then.
+fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Malformed> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some).ok_or(Malformed) }
 }
 
 /// What a server remembers of its lock cluster. All of it is lost with the server's data, and void once its
@@ -95,10 +98,10 @@ impl Record {
     #[must_use]
     pub fn parse(marker: &Marker, text: &str) -> Option<Self> {
         let mut fields = text.split(';');
-        let roster = optional(fields.next()?, Roster::parse)?.map(Arc::new);
-        let promised = optional(fields.next()?, Ballot::parse)?;
-        let ballot = optional(fields.next()?, Ballot::parse)?;
-        let proposal = optional(fields.next()?, Roster::parse)?.map(Arc::new);
+        let roster = optional(fields.next()?, Roster::parse).ok()?.map(Arc::new);
+        let promised = optional(fields.next()?, Ballot::parse).ok()?;
+        let ballot = optional(fields.next()?, Ballot::parse).ok()?;
+        let proposal = optional(fields.next()?, Roster::parse).ok()?.map(Arc::new);
         let record = Self {
             seat: marker.seat,
             was_member: marker.was_member,

@@ -51,6 +51,6 @@ pub fn initialize<'a>(
             written_micros: 0,
             base_micros: 0,
         };
-        node.read_marker(Some(&NodeWrite::Marker(write)), nanos);
+        node.read_marker(Some(&NodeWrite::Marker(Box::new(write))), nanos);
     }
 }

@@ -36,7 +36,7 @@ fn read_marker(node: &mut (dyn NodeUnderTest + '_)) -> MarkerReading {
 
 /// The write of a marker and a record, to the server as it is now.
 fn marker_write(node: &mut (dyn NodeUnderTest + '_), replaces: Option<&[u8]>, time: MarkerTime) -> NodeWrite {
-    NodeWrite::Marker(MarkerWrite {
+    NodeWrite::Marker(Box::new(MarkerWrite {
         replaces: replaces.map(|text| String::from_utf8_lossy(text).into()),
         incarnation: node.read_marker(None, true).expect("a reading").incarnation,
         identity: identity(),
@@ -44,7 +44,7 @@ fn marker_write(node: &mut (dyn NodeUnderTest + '_), replaces: Option<&[u8]>, ti
         time,
         written_micros: WRITTEN,
         base_micros: 7,
-    })
+    }))
 }
 
 /// The time of the write.

@@ -46,7 +46,7 @@ impl Sim<'_> {
                     }
                 }
                 Action::RosterChanged(view) => {
-                    log_event!(self, "client {client} follows the roster {}", view.epoch)
+                    log_event!(self, "client {client} follows the roster {}", view.epoch);
                 }
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;
