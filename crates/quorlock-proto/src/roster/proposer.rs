@@ -270,9 +270,11 @@ impl Proposer {
             }
         }
         if accepted >= needed {
-            // Chosen: tell all that had a part in it or have one now.
+            // Chosen: tell all that had a part in it or have one now. A recovery that was taken over may have
+            // no seat of the servers that accepted it, because all were restarted since. They are told too, so
+            // that the next recovery follows; otherwise each ballot would choose the same roster again.
             for (node, record) in &records {
-                if record.was_member || proposal.has(record.seat) {
+                if record.was_member || next == Next::Recovery || proposal.has(record.seat) {
                     writes[node.index()] = Some(RecordWrite::Carry(proposal.clone()));
                 }
             }

@@ -7,6 +7,7 @@ mod disorder;
 mod histories;
 mod models;
 mod properties;
+mod proposer;
 mod scenarios;
 mod sim;
 mod simulated;
