@@ -158,11 +158,16 @@ impl Proposer {
         writes: &mut [Option<RecordWrite>],
     ) {
         let Some(current) = current else { return };
+        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
+        let has_majority = members >= current.majority();
         for (server, write) in servers.iter().zip(writes) {
             let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
             let is_earlier = match record.roster.as_deref() {
                 Some(its) => {
-                    its.cluster == current.cluster && its.epoch <= current.epoch && its != &**current
+                    // Two recoveries have one number if the first was lost. What the client read of servers
+                    // that do not reply any more may be the first.
+                    let is_before = its.epoch < current.epoch || its.epoch == current.epoch && has_majority;
+                    its.cluster == current.cluster && is_before && its != &**current
                 }
                 None => true,
             };
