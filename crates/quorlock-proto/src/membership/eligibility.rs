@@ -100,8 +100,7 @@ pub(super) fn eligibility_of(
             Eligibility::NotAMember(explain_no_seat(members, None))
         };
     };
-    let its_roster = member.view.roster();
-    if its_roster.is_some_and(|its| its.cluster != roster.cluster) {
+    if member.view.is_foreign(Some(roster), list) {
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "most of the nodes given belong to a different one".into(),
         ));
