@@ -177,7 +177,7 @@ impl Sim<'_> {
             let late = if is_late { ", late" } else { "" };
             let result = match &reply {
                 Reply::Vote(vote, _) => format!("{vote}"),
-                Reply::Marker(Ok(reading)) => format!("{:?}", reading.marker),
+                Reply::Marker(Ok(reading)) => format!("{:?}, {:?}", reading.marker, reading.record),
                 Reply::Marker(Err(failure)) => format!("{failure}"),
             };
             let lock = self

@@ -91,12 +91,12 @@ impl Sim<'_> {
 
     /// Evicts random keys, as a node with full memory does.
     pub(super) fn evict(&mut self, node: usize) {
-        let slots: Vec<DataKey> = self.nodes[node].redis.data().keys().cloned().collect();
+        // Keys without an expiry stay: the marker and what lies beside it.
+        let data = self.nodes[node].redis.data().iter();
+        let slots: Vec<DataKey> =
+            data.filter(|(_, value)| value.expires.is_some()).map(|(slot, _)| slot.clone()).collect();
         let (mut evicted, mut lost_fences) = (Vec::new(), false);
-        for slot in slots
-            .into_iter()
-            .filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
-        {
+        for slot in slots {
             if self.rng.chance_permille(600) {
                 lost_fences |= matches!(slot, DataKey::Fence(_));
                 evicted.push(slot);
