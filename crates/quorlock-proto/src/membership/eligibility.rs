@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use super::member::Member;
 use crate::marker::{LockClusterConfig, Marker, MarkerReading};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::proposer::ServerView;
 use crate::roster::record::Record;
@@ -110,7 +111,7 @@ pub(super) fn eligibility_of(
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
     }
     match (&member.view.record, marker) {
-        (Some(record), Some(marker)) if record.is_member_of(roster) && !record.is_sealed() => {
+        (Some(record), Some(marker)) if has_vote(record, roster) => {
             let others = members[..node.index()].iter().filter(|other| other.is_up);
             let has_seat = |other: &Member| other.view.record.as_ref().is_some_and(|it| it.seat == record.seat);
             if others.into_iter().any(has_seat) {
@@ -132,6 +133,12 @@ pub(super) fn eligibility_of(
         )),
         _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),
     }
+}
+
+fn has_vote(record: &Record, roster: &Roster) -> bool {
+    let has_lost_seat = record.was_member && record.roster.as_deref() == Some(roster);
+    let has_seat = record.is_member_of(roster) || has_lost_seat && enabled(Mutant::LostSeatVotes);
+    has_seat && !record.is_sealed()
 }
 
 /// Why a node that is not a member is not.

@@ -424,7 +424,9 @@ impl Proposer {
                 }
             }
         };
-        roster.fence_base = roster.fence_base.max(largest);
+        if !enabled(Mutant::NoFenceBase) {
+            roster.fence_base = roster.fence_base.max(largest);
+        }
         roster
     }
 }

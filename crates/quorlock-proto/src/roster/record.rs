@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use super::{Roster, SeatId};
 use crate::marker::Marker;
+use crate::mutant::{Mutant, enabled};
 
 /// The number of a proposal: a count, then the client that proposes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,7 +117,7 @@ impl Record {
 
     /// Whether it takes part in the choice of the next roster, and so casts no vote.
     #[must_use]
-    pub const fn is_sealed(&self) -> bool {
-        self.promised.is_some()
+    pub fn is_sealed(&self) -> bool {
+        self.promised.is_some() && !enabled(Mutant::PromiseDoesNotSeal)
     }
 }

@@ -9,10 +9,11 @@ use crate::test_util::node::{Data, DataKey, EPOCH};
 
 impl Sim<'_> {
     pub(super) fn restart_node(&mut self, fault: Fault, node: usize) -> bool {
-        let node_host = &mut self.nodes[node];
-        if node_host.is_down {
+        if self.nodes[node].is_down {
             return false;
         }
+        self.end_ghost(node);
+        let node_host = &mut self.nodes[node];
         let data = match fault {
             Fault::Restart => node_host.redis.data().clone(),
             Fault::RestartStaleData | Fault::RestartClockBehind => {
@@ -240,9 +241,10 @@ impl Sim<'_> {
         }
     }
 
-    fn on_data_change(&mut self, node: usize, lost_fences: bool) {
+    pub(super) fn on_data_change(&mut self, node: usize, lost_fences: bool) {
         let now = self.nanos;
         self.oracle.note_data_change(node, now, lost_fences);
+        self.note_moved_members();
         self.exempt_statistics_reset(node);
         self.mark_node_disturbed(node, now);
     }
