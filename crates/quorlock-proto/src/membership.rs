@@ -325,6 +325,8 @@ impl Membership {
 
     /// Decides again what to write, and which nodes may vote.
     fn evaluate(&mut self, now: DualTimestamp) {
+        let roster = self.roster.as_ref();
+        self.members.iter_mut().for_each(|member| member.forget_lost_seat(roster));
         let views: Vec<_> = self.members.iter().map(|member| member.view.clone()).collect();
         let may = self.permissions(now);
         let (writes, outcome) = self.proposer.writes(&views, &may);

@@ -50,6 +50,14 @@ pub(crate) enum Mutant {
     PromiseDoesNotSeal,
     /// A proposer does not take over the proposal that another client's ballot left.
     NoPromise,
+    /// A node that has promised a ballot on the next roster still votes.
+    PromiseDoesNotSeal,
+    /// A restarted server keeps its seat, and what its data say.
+    SeatSurvivesRestart,
+    /// A server whose seat was given away votes.
+    LostSeatVotes,
+    /// A roster does not say what numbers the members of earlier ones gave out.
+    NoFenceBase,
     /// A node clock that was set back behind the time noted on the node is accepted.
     IgnoresClockSetBack,
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use super::member::Member;
 use crate::marker::{LockClusterConfig, Marker, MarkerReading};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::proposer::ServerView;
 use crate::roster::record::Record;
@@ -50,6 +51,9 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
         .as_deref()
         .filter(|text| fnv(text.bytes()) == marker.record_hash)
         .and_then(|text| Record::parse(&marker, text));
+    // The settings of the lock cluster count, not those of a client that has others.
+    let config =
+        record.as_ref().and_then(|record| record.roster.as_ref()).map_or(config, |roster| roster.config);
     // A server that was told when it votes had its data begin at least a max ttl earlier.
     let began = if marker.was_member {
         marker.time_micros.saturating_sub(config.max_ttl().as_micros() as u64)
@@ -97,8 +101,7 @@ pub(super) fn eligibility_of(
             Eligibility::NotAMember(explain_no_seat(members, None))
         };
     };
-    let its_roster = member.view.roster();
-    if its_roster.is_some_and(|its| its.cluster != roster.cluster) {
+    if member.view.is_foreign(Some(roster), list) {
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "most of the nodes given belong to a different one".into(),
         ));
@@ -108,7 +111,7 @@ pub(super) fn eligibility_of(
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
     }
     match (&member.view.record, marker) {
-        (Some(record), Some(marker)) if record.is_member_of(roster) && !record.is_sealed() => {
+        (Some(record), Some(marker)) if has_vote(record, roster) => {
             let others = members[..node.index()].iter().filter(|other| other.is_up);
             let has_seat = |other: &Member| other.view.record.as_ref().is_some_and(|it| it.seat == record.seat);
             if others.into_iter().any(has_seat) {
@@ -130,6 +133,12 @@ pub(super) fn eligibility_of(
         )),
         _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),
     }
+}
+
+fn has_vote(record: &Record, roster: &Roster) -> bool {
+    let has_lost_seat = record.was_member && record.roster.as_deref() == Some(roster);
+    let has_seat = record.is_member_of(roster) || has_lost_seat && enabled(Mutant::LostSeatVotes);
+    has_seat && !record.is_sealed()
 }
 
 /// Why a node that is not a member is not.

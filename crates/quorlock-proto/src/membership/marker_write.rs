@@ -52,8 +52,8 @@ pub enum MarkerTime {
 }
 
 impl MarkerWrite {
-    /// The write that carries out `write`. `now_micros` is the client's wall clock. `None` if the node has no
-    /// record to change.
+    /// The write that carries out `write`. `now_micros` is the client's wall clock, and `max_ttl` the client's:
+    /// if the record has a roster, that one's counts. `None` if the node has no record to change.
     pub(super) fn of(
         reading: &MarkerReading,
         view: &ServerView,
@@ -62,6 +62,8 @@ impl MarkerWrite {
         now_micros: u64,
     ) -> Option<Self> {
         let record = Record::after(view.record.as_ref(), view.hint.as_ref(), write)?;
+        // A client with a shorter max ttl must not shorten a probation.
+        let max_ttl = record.roster.as_ref().map_or(max_ttl, |it| it.config.max_ttl());
         let marker = reading.marker.as_deref().and_then(Marker::parse);
         let before = marker.map_or((0, 0), |it| (it.time_micros, it.written_micros));
         let (time, written_micros) =

@@ -13,7 +13,7 @@ use crate::quorum::NodeId;
 use crate::roster::absence::Absences;
 use crate::roster::proposer::ServerView;
 use crate::roster::record::RecordWrite;
-use crate::roster::{NodeList, SeatId};
+use crate::roster::{NodeList, Roster, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -46,6 +46,8 @@ pub(super) struct Member {
     absence: Absence,
     /// Whether its address must be resolved again.
     needs_redial: bool,
+    /// Whether it was resolved again since the server lost its seat.
+    was_redialed: bool,
     reported: VotingStatus,
 }
 
@@ -128,7 +130,22 @@ impl Member {
     }
 
     pub(super) fn take_redial(&mut self) -> bool {
-        core::mem::take(&mut self.needs_redial) && self.is_up
+        let is_due = core::mem::take(&mut self.needs_redial) && self.is_up;
+        self.was_redialed |= is_due;
+        is_due
+    }
+
+    /// A server that has lost its seat, and is still the one at its address, counts as one without memory, so
+    /// that it draws another. Otherwise a client with an old reading could give the seat to a server that is
+    /// no more, and the node would be without a vote forever.
+    pub(super) fn forget_lost_seat(&mut self, roster: Option<&Arc<Roster>>) {
+        let Some(record) = &self.view.record else { return };
+        let is_told = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
+        if !is_told || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
+            self.was_redialed = false;
+        } else if self.was_redialed && self.is_up {
+            self.view.hint = self.view.record.take().and_then(|record| record.roster);
+        }
     }
 
     /// When its absence may be reported, if it is not yet.

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use super::record::{Ballot, Record, RecordWrite};
-use super::{Epoch, NodeList, Roster, Seat, SeatId};
+use super::{Epoch, ListHash, NodeList, Roster, Seat, SeatId};
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
@@ -41,6 +41,15 @@ impl ServerView {
     #[must_use]
     pub fn roster(&self) -> Option<&Arc<Roster>> {
         self.record.as_ref().map_or(self.hint.as_ref(), |record| record.roster.as_ref())
+    }
+
+    /// Whether it belongs to another lock cluster. A server without memory does not, if its data are of one with
+    /// this list of nodes: it has no vote there.
+    pub(crate) fn is_foreign(&self, current: Option<&Roster>, list: ListHash) -> bool {
+        let remembers = self.record.as_ref().is_some_and(|record| record.was_member);
+        self.roster().is_some_and(|its| {
+            current.is_none_or(|it| it.cluster != its.cluster) && (remembers || its.list != list)
+        })
     }
 
     fn member_record(&self, roster: &Roster) -> Option<&Record> {
@@ -105,15 +114,25 @@ impl Proposer {
         Self { client, list, config, ballot: None, base: None, proposal: None }
     }
 
-    /// The roster that this client follows: of the lock cluster with the most servers, the latest; of two
+    /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
+    /// else of the one that most servers have in their data, the latest; of two
     /// with one number, the one with more servers.
     #[must_use]
     pub fn current<'a>(&self, servers: &'a [ServerView]) -> Option<&'a Arc<Roster>> {
         let rosters = || servers.iter().filter_map(ServerView::roster);
         let in_cluster = |cluster| rosters().filter(|it| it.cluster == cluster).count();
+        let remembering = |roster: &Roster| {
+            let remembers = |server: &&ServerView| {
+                let record = server.record.as_ref().filter(|record| record.was_member);
+                record.and_then(|it| it.roster.as_ref()).is_some_and(|it| it.cluster == roster.cluster)
+            };
+            let is_ours = roster.list == self.list.hash();
+            if is_ours { servers.iter().filter(remembers).count() } else { 0 }
+        };
         let with_same = |roster: &Arc<Roster>| rosters().filter(|it| *it == roster).count();
         let rank = |it: &Arc<Roster>| {
-            (in_cluster(it.cluster), it.list == self.list.hash(), it.cluster, it.epoch, with_same(it))
+            let servers = (remembering(it), in_cluster(it.cluster));
+            (servers, it.list == self.list.hash(), it.cluster, it.epoch, with_same(it))
         };
         rosters().max_by(|one, other| {
             let by_hash = || if one == other { Ordering::Equal } else { one.hash().cmp(&other.hash()) };
@@ -158,11 +177,16 @@ impl Proposer {
         writes: &mut [Option<RecordWrite>],
     ) {
         let Some(current) = current else { return };
+        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
+        let has_majority = members >= current.majority();
         for (server, write) in servers.iter().zip(writes) {
             let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
             let is_earlier = match record.roster.as_deref() {
                 Some(its) => {
-                    its.cluster == current.cluster && its.epoch <= current.epoch && its != &**current
+                    // Two recoveries have one number if the first was lost. What the client read of servers
+                    // that do not reply any more may be the first.
+                    let is_before = its.epoch < current.epoch || its.epoch == current.epoch && has_majority;
+                    its.cluster == current.cluster && is_before && its != &**current
                 }
                 None => true,
             };
@@ -197,8 +221,7 @@ impl Proposer {
                             && current.seats.get(position).is_some_and(|it| it.id.is_none())
                     })
             };
-            let is_foreign =
-                server.roster().is_some_and(|its| current.is_some_and(|it| it.cluster != its.cluster));
+            let is_foreign = server.is_foreign(current, self.list.hash());
             if !is_foreign && server.record.as_ref().is_none_or(has_lost_seat) {
                 // Different for each node of this client, and for each client.
                 let seat = may.random.rotate_left(8 * index as u32) ^ self.client;
@@ -321,10 +344,9 @@ impl Proposer {
         let all_absent = absent.iter().all(|node| is_vacant(node) || may.absent.contains(node));
         // All servers that reply must take part; each of them has drawn a seat by then.
         let in_cluster = |server: &ServerView| {
-            let is_ours = |its: &Arc<Roster>| current.is_some_and(|it| it.cluster == its.cluster);
             let accepts_ours =
                 |record: &Record| record.accepted.as_ref().is_none_or(|(_, it)| it.list == self.list.hash());
-            server.roster().is_none_or(is_ours) && server.record.as_ref().is_some_and(accepts_ours)
+            !server.is_foreign(current, self.list.hash()) && server.record.as_ref().is_some_and(accepts_ours)
         };
         let all_take_part = up.iter().all(|node| in_cluster(&servers[node.index()]));
         if quorum.is_met(up.len()) && !quorum.is_met(remembering) && all_absent && all_take_part {
@@ -347,8 +369,8 @@ impl Proposer {
         let may_change = |position: &usize| is_urgent || current.may_change(*position, may.now_millis);
         let taken = servers.iter().enumerate().find_map(|(index, server)| {
             let position = Some(self.list.position(NodeId(index as u8))).filter(may_change)?;
-            let its_cluster = server.roster().is_none_or(|its| its.cluster == current.cluster);
-            let seat = server.candidate_seat().filter(|seat| its_cluster && !current.has(*seat))?;
+            let is_foreign = server.is_foreign(Some(current), self.list.hash());
+            let seat = server.candidate_seat().filter(|seat| !is_foreign && !current.has(*seat))?;
             Some((position, Some(seat)))
         });
         let vacated = || {
@@ -402,7 +424,9 @@ impl Proposer {
                 }
             }
         };
-        roster.fence_base = roster.fence_base.max(largest);
+        if !enabled(Mutant::NoFenceBase) {
+            roster.fence_base = roster.fence_base.max(largest);
+        }
         roster
     }
 }

@@ -122,6 +122,8 @@ pub enum ScriptMutant {
     HighestAheadNotStored,
     /// A release notifies a waiter only if the key had the owner token.
     NotifiesForOwnKeyOnly,
+    /// A voting script does not compare the marker.
+    MarkerNotCompared,
     /// An adoption also sets a missing key.
     AdoptsMissingKey,
     /// An adoption does not compare the previous owner's token.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::quorum::{NodeSet, Quorum};
 use crate::roster::proposer::{Permissions, Proposer, ServerView};
-use crate::roster::record::{Ballot, Record};
-use crate::roster::{Epoch, SeatId};
+use crate::roster::record::{Ballot, Record, RecordWrite};
+use crate::roster::{Epoch, Roster, SeatId};
 use crate::test_util::founding::{first_roster, node_list};
 use crate::tests::world::ms;
 
@@ -34,6 +34,52 @@ fn a_recovery_without_a_seat_of_any_server_is_followed_by_another() {
     assert_eq!(roster.epoch, epoch.after_recovery(), "{}", roster.to_text());
     for server in &servers {
         assert!(server.record.as_ref().is_some_and(|it| it.is_member_of(roster)), "{server:?}");
+    }
+}
+
+/// All servers lost a roster to older data, and a recovery gave its number to another one. A client that knew
+/// the lost one, and has reached one server since, does not bring it back.
+#[test]
+fn a_roster_that_only_servers_which_do_not_reply_had_replaces_no_other_with_its_number() {
+    for (lost, chosen) in [(7, 8), (8, 7)] {
+        let roster =
+            |fence_base| Arc::new(Roster { fence_base, ..first_roster(ClusterId::new(1), config()) });
+        let view = |is_up, seat, fence_base| {
+            let roster = Some(roster(fence_base));
+            let record =
+                Record { seat: SeatId(seat), was_member: true, roster, promised: None, accepted: None };
+            ServerView { is_up, ..record_view(record) }
+        };
+        let servers = [view(true, 1, chosen), view(false, 2, lost), view(false, 3, lost)];
+        let mut proposer = Proposer::new(1, node_list(3), config());
+        let (writes, _) = proposer.writes(&servers, &permissions(1));
+        assert!(!writes.iter().any(|it| matches!(it, Some(RecordWrite::Carry(_)))), "{writes:?}");
+    }
+}
+
+/// Two servers lost all data while the third did not reply, and founded another lock cluster. Then the third
+/// starts with its data, and one of the others loses its data again or gets earlier data.
+#[test]
+fn a_server_with_data_of_an_earlier_lock_cluster_takes_part_in_a_recovery() {
+    for (earlier, founded, is_blank) in [(7, 8, true), (8, 7, true), (7, 8, false), (8, 7, false)] {
+        let roster = |cluster| Arc::new(first_roster(ClusterId::new(cluster), config()));
+        let member = Record {
+            seat: SeatId(1),
+            was_member: true,
+            roster: Some(roster(founded)),
+            promised: None,
+            accepted: None,
+        };
+        let blank = ServerView { is_up: true, is_fit: true, ..ServerView::default() };
+        let stale = ServerView { hint: Some(roster(earlier)), ..blank.clone() };
+        let mut servers = vec![record_view(member), if is_blank { blank } else { stale.clone() }, stale];
+        let mut proposer = Proposer::new(1, node_list(3), config());
+        run(&mut proposer, &mut servers);
+        let roster = proposer.current(&servers).expect("a roster");
+        assert_eq!(roster.cluster, ClusterId::new(founded));
+        for server in &servers {
+            assert!(server.record.as_ref().is_some_and(|it| it.is_member_of(roster)), "{server:?}");
+        }
     }
 }
 

@@ -33,6 +33,7 @@ fn the_conformance_suite_detects_every_script_mistake() {
         ScriptMutant::SwapsUnreported,
         ScriptMutant::EvictionPolicyUnreported,
         ScriptMutant::HighestAheadNotStored,
+        ScriptMutant::MarkerNotCompared,
         ScriptMutant::AdoptsMissingKey,
         ScriptMutant::AdoptionIgnoresOwner,
         ScriptMutant::AdoptionIgnoresFence,

@@ -120,7 +120,8 @@ impl SimulatedNode {
             return Vote::Unknown(error);
         }
         let Some(expected_marker) = expected_marker.filter(|expected_marker| {
-            self.text(&DataKey::Marker).as_deref() == Some(&*expected_marker.marker)
+            self.mutant == Some(ScriptMutant::MarkerNotCompared)
+                || self.text(&DataKey::Marker).as_deref() == Some(&*expected_marker.marker)
         }) else {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         };

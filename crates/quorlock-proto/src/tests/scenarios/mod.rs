@@ -20,5 +20,6 @@ mod redundancy;
 mod releasing;
 mod renewing;
 mod role_change;
+mod seats;
 mod single_requests;
 mod tickets;

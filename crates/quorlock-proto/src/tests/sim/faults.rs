@@ -56,6 +56,7 @@ impl Sim<'_> {
             | Fault::DemotedToReplica
             | Fault::DatabaseSwap
             | Fault::KeyDeleted => self.lose_data(fault, node),
+            Fault::AddressMoved => self.move_address(node),
             Fault::StatisticsReset => self.reset_statistics(node),
             Fault::SmallClockJump | Fault::ClockSetBack | Fault::ClockSetForward | Fault::FastNodeClock => {
                 self.disturb_clock(fault, node)

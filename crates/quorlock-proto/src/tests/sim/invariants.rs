@@ -209,6 +209,9 @@ impl Sim<'_> {
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
+        if self.oracle.moved_until >= first.started_at.min(second.started_at) {
+            return Some(Cause::AddressesMoved);
+        }
         let mut exemption = None;
         for node in intersection(first.expected_nodes, second.expected_nodes).iter() {
             let node = node.index();

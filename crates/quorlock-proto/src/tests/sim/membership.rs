@@ -1,12 +1,18 @@
 //! Checks the rosters: each epoch of a lock cluster has one, and no two servers have one seat.
 
-use super::engine::Sim;
+use std::sync::Arc;
+
+use super::engine::{Sim, SimEvent, log_event};
+use super::plan::Fault;
+use super::state::{LinkState, NodeHost};
 use super::stats::Invariant;
 use crate::marker::Marker;
 use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
+use crate::roster::Roster;
 use crate::roster::record::Record;
-use crate::test_util::node::DataKey;
+use crate::test_util::founding::node_list;
+use crate::test_util::node::{Data, DataKey, SimulatedNode};
 
 impl Sim<'_> {
     /// Records the nodes that this client now knows as members.
@@ -21,31 +27,135 @@ impl Sim<'_> {
         }
     }
 
-    /// What the node remembers.
+    /// What the server at the node's address remembers.
     pub(super) fn record_of(&self, node: usize) -> Option<Record> {
-        let node = &self.nodes[node].redis;
-        let text = |key| String::from_utf8(node.data().get(&key)?.value.clone()?).ok();
-        let marker = Marker::parse(&text(DataKey::Marker)?)?;
-        Record::parse(&marker, &text(DataKey::Record)?).filter(|_| marker.incarnation == node.incarnation())
+        record_in(&self.nodes[node].redis)
+    }
+
+    /// What all servers remember, also those without an address.
+    fn records(&self) -> impl Iterator<Item = Record> {
+        self.nodes.iter().flat_map(NodeHost::servers).filter_map(record_in)
     }
 
     /// Checks the roster that a client has written to the node.
-    pub(super) fn check_roster(&mut self, node: usize, write: &NodeWrite) {
+    pub(super) fn check_roster(&mut self, node: usize, client: usize, write: &NodeWrite) {
         let NodeWrite::Marker(write) = write else { return };
         let Some(record) = self.record_of(node).filter(|record| *record.to_text() == *write.record) else {
             return;
         };
-        let Some(roster) = record.roster.filter(|_| record.was_member) else { return };
-        let known =
-            self.oracle.rosters.entry((roster.cluster, roster.epoch)).or_insert_with(|| roster.clone());
-        if *known != roster {
+        // It may found a lock cluster if no server that it reaches has a roster.
+        let is_right = |roster: &Arc<Roster>| roster.list == node_list(self.nodes.len()).hash();
+        if self.clients[client].has_other_list && record.roster.as_ref().is_some_and(is_right) {
+            let message = format!("client {client}, which has another list, has changed node {node}");
+            self.report_violation(Invariant::Membership, &message);
+        }
+        if self.records().filter(|it| it.seat == record.seat).count() > 1 {
+            self.report_violation(Invariant::Membership, &format!("node {node} and another have one seat"));
+        }
+        let Some(roster) = record.roster.filter(|it| record.was_member && it.has(record.seat)) else {
+            return;
+        };
+        let known = self.oracle.rosters.insert((roster.cluster, roster.epoch), roster.clone());
+        if known.as_ref() == Some(&roster) {
+            return;
+        }
+        // A recovery does not know the epochs that no server remembers or has in its data.
+        if let Some(known) = known.filter(|known| self.plan.quorum.is_met(self.members_of(known))) {
             let message = format!("two rosters of one epoch: {} and {}", known.to_text(), roster.to_text());
             self.report_violation(Invariant::Membership, &message);
         }
-        let has_seat =
-            |other: &usize| *other != node && self.record_of(*other).is_some_and(|it| it.seat == record.seat);
-        if let Some(other) = (0..self.nodes.len()).find(has_seat) {
-            self.report_violation(Invariant::Membership, &format!("nodes {node} and {other} have one seat"));
+        self.check_fence_base(&roster);
+    }
+
+    /// A majority of the earlier roster's members has told the largest number that it gave out. So the roster
+    /// has a larger one than each lock so far, unless a recovery had no such majority or a clock was set back.
+    fn check_fence_base(&mut self, roster: &Roster) {
+        let is_clock_fault = |fault: &Fault| {
+            matches!(fault, Fault::ClockSetBack | Fault::RestartClockBehind | Fault::FastNodeClock)
+        };
+        if roster.is_recovery() || !self.plan.is_all_fenced() || self.plan.faults.iter().any(is_clock_fault) {
+            return;
+        }
+        if let Some(number) = self
+            .oracle
+            .records
+            .iter()
+            .filter(|it| it.deadline.is_some())
+            .filter_map(|it| it.fencing_number)
+            .max()
+            && roster.fence_base < number
+        {
+            let message =
+                format!("a lock has the number {number}, which the roster {} allows again", roster.to_text());
+            self.report_violation(Invariant::GrantOrder, &message);
         }
     }
+
+    /// How many servers remember that they are members of this roster.
+    fn members_of(&self, roster: &Roster) -> usize {
+        self.records().filter(|it| it.is_member_of(roster)).count()
+    }
+
+    /// Moves the address to another server.
+    pub(super) fn move_address(&mut self, node: usize) -> bool {
+        let node_host = &mut self.nodes[node];
+        if node_host.is_down || node_host.is_replica || node_host.ghost.is_some() {
+            return false;
+        }
+        let data = if self.rng.chance_permille(500) { Data::new() } else { node_host.redis.data().clone() };
+        let what = if data.is_empty() { "a blank server" } else { "a copy" };
+        node_host.ghost = Some((node_host.redis.clone(), node_host.server_run));
+        node_host.redis.restart(data);
+        node_host.server_run += 1;
+        log_event!(self, "the address of node {node} moves to {what}");
+        self.on_data_change(node, true);
+        true
+    }
+
+    /// Runs a request on the server that had the address before; a second call ends that.
+    pub(super) fn swap_ghost(&mut self, node: usize, is_ghost: bool) {
+        let node_host = &mut self.nodes[node];
+        if let Some((ghost, _)) = node_host.ghost.as_mut().filter(|_| is_ghost) {
+            std::mem::swap(ghost, &mut node_host.redis);
+            self.oracle.is_ghost = !self.oracle.is_ghost;
+        }
+    }
+
+    /// The server without an address stops.
+    pub(super) fn end_ghost(&mut self, node: usize) {
+        let Some((_, run)) = self.nodes[node].ghost.take() else { return };
+        for conn_id in 0..self.connections.len() {
+            let conn = &self.connections[conn_id];
+            if conn.node == node && conn.server_run == run && conn.state != LinkState::Cut {
+                self.cut_connection(conn_id, 0);
+                let delay = self.message_delay();
+                self.schedule_after(delay, SimEvent::ConnectionLost(conn_id));
+            }
+        }
+        self.mark_node_disturbed(node, self.nanos);
+        if self.oracle.moved_until == u64::MAX && self.nodes.iter().all(|it| it.ghost.is_none()) {
+            self.oracle.moved_until = self.nanos;
+        }
+    }
+
+    /// Notes whether fewer than q members of the roster in force have kept data and address, while there are
+    /// servers without an address.
+    pub(super) fn note_moved_members(&mut self) {
+        if self.nodes.iter().all(|it| it.ghost.is_none()) {
+            return;
+        }
+        let Some(latest) = self.records().filter_map(|it| it.roster).max_by_key(|it| it.epoch) else {
+            return;
+        };
+        let keeps = |node: &usize| self.record_of(*node).is_some_and(|it| it.is_member_of(&latest));
+        if !self.plan.quorum.is_met((0..self.nodes.len()).filter(keeps).count()) {
+            self.oracle.moved_until = u64::MAX;
+        }
+    }
+}
+
+fn record_in(server: &SimulatedNode) -> Option<Record> {
+    let text = |key| String::from_utf8(server.data().get(&key)?.value.clone()?).ok();
+    let marker = Marker::parse(&text(DataKey::Marker)?)?;
+    Record::parse(&marker, &text(DataKey::Record)?).filter(|_| marker.incarnation == server.incarnation())
 }

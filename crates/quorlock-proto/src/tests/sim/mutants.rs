@@ -371,7 +371,7 @@ fn mutant_sim_notifies_for_own_key_only() {
 }
 
 #[track_caller]
-fn assert_detected(profile: &Profile) {
+pub(super) fn assert_detected(profile: &Profile) {
     let (_, finding) = runner::run_all(0, MAX_HISTORIES, profile);
     let finding = finding.expect("a violation because of the mistake");
     let (after, violation) = (finding.seed + 1, finding.violation);

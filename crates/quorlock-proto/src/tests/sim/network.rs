@@ -83,7 +83,9 @@ impl Sim<'_> {
             return;
         }
         let (server_run, is_down, evicts) = (node_host.server_run, node_host.is_down, node_host.redis.evicts);
+        let ghost_run = node_host.ghost.as_ref().map(|(_, run)| *run);
         let conn = &mut self.connections[conn_id];
+        let is_ghost = ghost_run == Some(conn.server_run);
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_late = conn.state == LinkState::Cut;
         let reads_marker = matches!(&message, ToNode::SentRequest(command) if command.request.kind == RequestKind::ReadMarker);
@@ -113,10 +115,12 @@ impl Sim<'_> {
                 self.send_to_client(conn_id, reply);
             }
             // Bytes for an ended server process are lost.
-            ToNode::SentRequest(_) if is_down || conn.server_run != server_run => {}
+            ToNode::SentRequest(_) if is_down || conn.server_run != server_run && !is_ghost => {}
             ToNode::SentRequest(command) => {
                 self.stats.late_commands += u64::from(is_late);
+                self.swap_ghost(node, is_ghost);
                 let reply = self.execute(node, client, &command, is_late);
+                self.swap_ghost(node, is_ghost);
                 if !is_late {
                     self.send_to_client(conn_id, ToClient::Reply(reply));
                 } else if self.profile.client_mistake == Some(ClientMistake::ReplyOfOldConnection) {
@@ -161,7 +165,7 @@ impl Sim<'_> {
             _ => self.nodes[node].redis.run(command, self.nanos),
         };
         if let Some(write) = &command.write {
-            self.check_roster(node, write);
+            self.check_roster(node, client, write);
         }
         let notifies = match &reply {
             Reply::Vote(Vote::Granted, _) => true,
@@ -177,7 +181,7 @@ impl Sim<'_> {
             let late = if is_late { ", late" } else { "" };
             let result = match &reply {
                 Reply::Vote(vote, _) => format!("{vote}"),
-                Reply::Marker(Ok(reading)) => format!("{:?}", reading.marker),
+                Reply::Marker(Ok(reading)) => format!("{:?}, {:?}", reading.marker, reading.record),
                 Reply::Marker(Err(failure)) => format!("{failure}"),
             };
             let lock = self

@@ -9,10 +9,11 @@ use crate::test_util::node::{Data, DataKey, EPOCH};
 
 impl Sim<'_> {
     pub(super) fn restart_node(&mut self, fault: Fault, node: usize) -> bool {
-        let node_host = &mut self.nodes[node];
-        if node_host.is_down {
+        if self.nodes[node].is_down {
             return false;
         }
+        self.end_ghost(node);
+        let node_host = &mut self.nodes[node];
         let data = match fault {
             Fault::Restart => node_host.redis.data().clone(),
             Fault::RestartStaleData | Fault::RestartClockBehind => {
@@ -91,12 +92,12 @@ impl Sim<'_> {
 
     /// Evicts random keys, as a node with full memory does.
     pub(super) fn evict(&mut self, node: usize) {
-        let slots: Vec<DataKey> = self.nodes[node].redis.data().keys().cloned().collect();
+        // Keys without an expiry stay: the marker and what lies beside it.
+        let data = self.nodes[node].redis.data().iter();
+        let slots: Vec<DataKey> =
+            data.filter(|(_, value)| value.expires.is_some()).map(|(slot, _)| slot.clone()).collect();
         let (mut evicted, mut lost_fences) = (Vec::new(), false);
-        for slot in slots
-            .into_iter()
-            .filter(|slot| !matches!(slot, DataKey::Marker | DataKey::Clock | DataKey::HighestAheadOfClock))
-        {
+        for slot in slots {
             if self.rng.chance_permille(600) {
                 lost_fences |= matches!(slot, DataKey::Fence(_));
                 evicted.push(slot);
@@ -240,9 +241,10 @@ impl Sim<'_> {
         }
     }
 
-    fn on_data_change(&mut self, node: usize, lost_fences: bool) {
+    pub(super) fn on_data_change(&mut self, node: usize, lost_fences: bool) {
         let now = self.nanos;
         self.oracle.note_data_change(node, now, lost_fences);
+        self.note_moved_members();
         self.exempt_statistics_reset(node);
         self.mark_node_disturbed(node, now);
     }

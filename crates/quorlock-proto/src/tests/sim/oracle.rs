@@ -17,7 +17,7 @@ use crate::marker::ClusterId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OperationId, OwnerToken, Request, RequestKind};
 use crate::roster::{Epoch, Roster};
-use crate::test_util::node::{DataKey, Reply, SentRequest};
+use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -55,6 +55,11 @@ pub(super) struct Oracle {
     pub(super) tickets: Vec<Ticket>,
     /// How many times a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
+    /// A server without an address has answered the request that runs.
+    pub(super) is_ghost: bool,
+    /// Until when servers without an address may form a quorum: fewer than q members of the roster kept data
+    /// and address while there were any.
+    pub(super) moved_until: u64,
     pub(super) violation: Option<Violation>,
 }
 
@@ -249,7 +254,10 @@ impl Sim<'_> {
             return;
         }
         let known_since = self.clients[client].known_since[node];
-        let was_on_probation = request.fence.is_some() && self.is_on_probation(node, known_since);
+        // A server without an address remembers. A misconfigured client counts votes only in a lock cluster
+        // that it has founded, with a probation of its own.
+        let is_own = self.oracle.is_ghost || self.clients[client].is_misconfigured;
+        let was_on_probation = request.fence.is_some() && !is_own && self.is_on_probation(node, known_since);
         if request.fence.is_some() && self.clients[client].is_misconfigured {
             self.check_misconfigured_client(node);
         }
@@ -303,8 +311,8 @@ impl Sim<'_> {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (DataKey::Lock(self.keys[record.key].clone()), record.token.digits());
         let has_key = |node: &usize| {
-            let entry = self.nodes[*node].redis.unexpired(&slot, self.nanos);
-            entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
+            let mut entries = self.nodes[*node].servers().filter_map(|it| it.unexpired(&slot, self.nanos));
+            entries.any(|entry| entry.value.as_deref() == Some(&digits))
         };
         (0..self.nodes.len()).filter(has_key).map(|node| NodeId(node as u8)).collect()
     }
@@ -318,8 +326,15 @@ impl Sim<'_> {
         let span = clocks.true_time_at(boot).saturating_sub(self.nanos);
         let slot = DataKey::Lock(self.keys[record.key].clone());
         let lasts = |node: &NodeId| {
-            let remaining = self.nodes[node.index()].redis.remaining_ttl(&slot, self.nanos);
-            remaining.is_some_and(|left| left.as_nanos() as u64 >= span)
+            let is_own = |it: &&SimulatedNode| {
+                let entry = it.unexpired(&slot, self.nanos);
+                entry.is_some_and(|entry| entry.value.as_deref() == Some(&record.token.digits()))
+            };
+            let mut remaining = self.nodes[node.index()]
+                .servers()
+                .filter(is_own)
+                .filter_map(|it| it.remaining_ttl(&slot, self.nanos));
+            remaining.any(|left| left.as_nanos() as u64 >= span)
         };
         self.nodes_with_key(id).iter().filter(lasts).collect()
     }

@@ -69,6 +69,9 @@ pub(super) enum Fault {
     VmStopUndetected,
     /// An operator deletes a lock's key on a node.
     KeyDeleted,
+    /// A node's address moves to another server, blank or with a copy of the data. Connections to the server
+    /// that had it stay, and it goes on.
+    AddressMoved,
 }
 
 /// The faults that the lock tolerates: no invariant may break.
@@ -157,6 +160,8 @@ pub(super) struct Profile {
     pub(super) far_min_numbers: u64,
     /// Holders that hand their lock to another client, per step of their work.
     pub(super) tickets: u64,
+    /// Histories in which the last client's list has another name of a node.
+    pub(super) other_lists: u64,
     /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -186,6 +191,7 @@ impl Profile {
         max_handoff_millis: None,
         far_min_numbers: 100,
         tickets: 0,
+        other_lists: 0,
         adjust: None,
         mutant: None,
         script_mistake: None,
@@ -205,6 +211,10 @@ pub(super) struct Plan {
     pub(super) fenced: u32,
     /// Whether the last client is configured with another max TTL than the rest.
     pub(super) has_misconfigured_client: bool,
+    /// Whether that max TTL is half of the right one, not twice.
+    pub(super) is_other_max_ttl_shorter: bool,
+    /// Whether the last client's list has another name of a node.
+    pub(super) has_other_list: bool,
     /// Whether an operator initialized the lock cluster; otherwise the clients do so.
     pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
@@ -276,6 +286,8 @@ impl Plan {
                 && fenced == all_clients
                 && client_count > 2
                 && rng.chance_permille(60),
+            is_other_max_ttl_shorter: false,
+            has_other_list: profile.other_lists > 0 && rng.chance_permille(profile.other_lists),
             is_initialized,
             max_ttl: ms(max_ttl),
             min_ttl: ms(rng.pick(&[60, 150, 400])),
@@ -356,6 +368,11 @@ impl Plan {
     pub(super) fn min_probation_nanos(&self) -> u64 {
         let fastest_ppm = 1_000_000 + self.max_drift_ppm as u64;
         self.max_ttl_nanos() / 1000 * 1_000_000 / fastest_ppm * 1000
+    }
+
+    /// The max TTL of the misconfigured client.
+    pub(super) fn other_max_ttl(&self) -> Duration {
+        if self.is_other_max_ttl_shorter { self.max_ttl / 2 } else { self.max_ttl * 2 }
     }
 
     pub(super) fn max_ttl_nanos(&self) -> u64 {

@@ -6,6 +6,7 @@ use super::state::LinkState;
 use super::stats::Invariant;
 use crate::marker::ClusterId;
 use crate::membership::InitMode;
+use crate::test_util::founding::node_list;
 use crate::test_util::node::DataKey;
 
 impl Sim<'_> {
@@ -109,13 +110,15 @@ impl Sim<'_> {
                 self.repair(repair(node));
             }
             self.nodes[node].paused_until = 0;
+            self.end_ghost(node);
             self.note_clock_error(node);
             if self.plan.faults.contains(&Fault::FastNodeClock) {
                 self.repair(Repair::NodeClockRate(node));
             }
         }
         self.oracle.recovery_client = self.rng.index(self.clients.len());
-        if self.clients[self.oracle.recovery_client].is_misconfigured {
+        let client_host = &self.clients[self.oracle.recovery_client];
+        if client_host.is_misconfigured || client_host.has_other_list {
             self.oracle.recovery_client = 0;
         }
         for client in 0..self.clients.len() {
@@ -163,7 +166,8 @@ impl Sim<'_> {
             return;
         }
         let client = (0..self.clients.len())
-            .find(|client| self.clients[*client].is_fenced && !self.clients[*client].is_misconfigured);
+            .find(|client| self.clients[*client].is_fenced && !self.clients[*client].is_misconfigured)
+            .filter(|client| !self.clients[*client].has_other_list);
         let Some(client) = client else { return };
         log_event!(self, "too few nodes know the lock cluster: client {client} initializes a new one");
         self.oracle.reinitializations += 1;
@@ -172,10 +176,12 @@ impl Sim<'_> {
         self.run_actions(client);
     }
 
-    /// Whether the nodes are a lock cluster with other settings, which a misconfigured client has founded.
+    /// Whether the nodes are a lock cluster with other settings, or of another list, which a misconfigured
+    /// client has founded.
     fn is_cluster_lost(&self) -> bool {
         let rosters: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.record_of(node)?.roster).collect();
-        !rosters.is_empty() && rosters.iter().all(|roster| roster.config != self.plan.config())
+        let list = node_list(self.nodes.len()).hash();
+        !rosters.is_empty() && rosters.iter().all(|it| it.config != self.plan.config() || it.list != list)
     }
 
     /// The nodes form a new lock cluster. The operator has confirmed that no earlier lock matters.

@@ -9,6 +9,7 @@ use super::workload::Task;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
+use crate::roster::NodeList;
 use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
@@ -17,6 +18,8 @@ use crate::time::DualTimestamp;
 #[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct NodeHost {
     pub(super) redis: SimulatedNode,
+    /// The server that had the address before, and its run; connections to it stay.
+    pub(super) ghost: Option<(SimulatedNode, u32)>,
     /// Counts the server's processes; a connection belongs to one of them.
     pub(super) server_run: u32,
     pub(super) is_down: bool,
@@ -75,6 +78,8 @@ pub(super) struct ClientHost {
     pub(super) tasks: Vec<Task>,
     pub(super) is_fenced: bool,
     pub(super) is_misconfigured: bool,
+    /// Its list names one node by another name.
+    pub(super) has_other_list: bool,
     /// The number of the process: each has its own, over all clients.
     processes: u64,
 }
@@ -126,6 +131,7 @@ impl NodeHost {
     pub(super) fn new(redis: SimulatedNode, drift_ppm: i64) -> Self {
         Self {
             redis,
+            ghost: None,
             server_run: 0,
             is_down: false,
             is_replica: false,
@@ -144,6 +150,11 @@ impl NodeHost {
             was_clock_set_back: false,
             jumped_at: None,
         }
+    }
+
+    /// The servers that answer its connections.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &SimulatedNode> {
+        [&self.redis].into_iter().chain(self.ghost.as_ref().map(|(ghost, _)| ghost))
     }
 
     /// How far its clock is from true time, in nanoseconds.
@@ -179,6 +190,7 @@ impl ClientHost {
             tasks: Vec::new(),
             is_fenced: plan.is_fenced(client),
             is_misconfigured,
+            has_other_list: plan.has_other_list && client == plan.client_count - 1,
         };
         client_host.reset_process(plan);
         client_host
@@ -187,10 +199,11 @@ impl ClientHost {
     /// Replaces the process by a new one without any state.
     pub(super) fn reset_process(&mut self, plan: &Plan) {
         self.coordinator = if self.is_fenced {
-            let max_ttl = if self.is_misconfigured { plan.max_ttl * 2 } else { plan.max_ttl };
+            let max_ttl = if self.is_misconfigured { plan.other_max_ttl() } else { plan.max_ttl };
             let config =
                 LockClusterConfig::new(plan.quorum, max_ttl).with_retention(plan.config().retention());
-            let list = node_list(plan.quorum.nodes());
+            let nodes = plan.quorum.nodes();
+            let list = if self.has_other_list { other_list(nodes) } else { node_list(nodes) };
             self.processes += 1;
             let members = Membership::new(config, plan.drift, list, self.processes, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
@@ -203,6 +216,12 @@ impl ClientHost {
         self.timer_at = None;
         self.tasks = (0..plan.key_count).map(|_| Task::default()).collect();
     }
+}
+
+/// [`node_list`] with another name of the last node, and the same order.
+fn other_list(nodes: usize) -> NodeList {
+    let name = |node| if node + 1 == nodes { format!("node {node}a") } else { format!("node {node}") };
+    NodeList::new(&(0..nodes).map(name).collect::<Vec<_>>())
 }
 
 impl fmt::Debug for ToNode {

@@ -97,6 +97,8 @@ pub(super) enum Cause {
     MinFencingNumberLost,
     /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the max TTL.
     DataLossAndClockError,
+    /// So many addresses moved to other servers that fewer than q members of the roster kept data and address.
+    AddressesMoved,
 }
 
 impl Cause {

@@ -1,0 +1,82 @@
+//! Negative controls of the rosters: see [`mutants`](super::mutants).
+
+use super::moved_addresses::MOVED_ADDRESSES;
+use super::mutants::assert_detected;
+use super::plan::{Fault, Profile};
+use crate::mutant::Mutant;
+use crate::test_util::node::ScriptMutant;
+
+/// Few addresses move, so that a quorum keeps data and address.
+const ONE_MOVE: Profile = Profile {
+    nodes: &[3],
+    super_majority: 0,
+    faults: &[Fault::AddressMoved, Fault::Partition, Fault::ConnectionReset],
+    all_faults: true,
+    other_lists: 0,
+    slow_messages: 150,
+    ..MOVED_ADDRESSES
+};
+const RESTARTS: Profile = Profile { faults: &[Fault::Restart, Fault::Partition], ..ONE_MOVE };
+/// Clients begin ballots at once and lose contact in the middle.
+const BALLOTS: Profile = Profile {
+    faults: &[Fault::Restart, Fault::Partition, Fault::ClientCrash, Fault::ClientPause],
+    faults_on_send: 200,
+    ..ONE_MOVE
+};
+
+const ANY_LIST_ADOPTS: Profile =
+    Profile { mutant: Some(Mutant::AnyListAdopts), other_lists: 1000, ..ONE_MOVE };
+const NO_PROMISE: Profile = Profile { mutant: Some(Mutant::NoPromise), ..BALLOTS };
+const ROUND_OF_TWO_ROSTERS: Profile = Profile { mutant: Some(Mutant::RoundOfTwoRosters), ..ONE_MOVE };
+const PROBATION_BEFORE_CHOICE: Profile = Profile { mutant: Some(Mutant::ProbationBeforeChoice), ..ONE_MOVE };
+const PROMISE_DOES_NOT_SEAL: Profile = Profile { mutant: Some(Mutant::PromiseDoesNotSeal), ..ONE_MOVE };
+const SEAT_SURVIVES_RESTART: Profile = Profile { mutant: Some(Mutant::SeatSurvivesRestart), ..RESTARTS };
+const LOST_SEAT_VOTES: Profile = Profile { mutant: Some(Mutant::LostSeatVotes), ..ONE_MOVE };
+const NO_FENCE_BASE: Profile = Profile { mutant: Some(Mutant::NoFenceBase), ..ONE_MOVE };
+const MARKER_NOT_COMPARED: Profile =
+    Profile { script_mistake: Some(ScriptMutant::MarkerNotCompared), ..ONE_MOVE };
+
+#[test]
+fn mutant_sim_any_list_adopts() {
+    assert_detected(&ANY_LIST_ADOPTS);
+}
+
+#[test]
+fn mutant_sim_no_promise() {
+    assert_detected(&NO_PROMISE);
+}
+
+#[test]
+fn mutant_sim_round_of_two_rosters() {
+    assert_detected(&ROUND_OF_TWO_ROSTERS);
+}
+
+#[test]
+fn mutant_sim_probation_before_choice() {
+    assert_detected(&PROBATION_BEFORE_CHOICE);
+}
+
+#[test]
+fn mutant_sim_promise_does_not_seal() {
+    assert_detected(&PROMISE_DOES_NOT_SEAL);
+}
+
+#[test]
+fn mutant_sim_seat_survives_restart() {
+    assert_detected(&SEAT_SURVIVES_RESTART);
+}
+
+#[test]
+fn mutant_sim_lost_seat_votes() {
+    assert_detected(&LOST_SEAT_VOTES);
+}
+
+#[test]
+fn mutant_sim_no_fence_base() {
+    assert_detected(&NO_FENCE_BASE);
+}
+
+#[test]
+fn mutant_sim_marker_not_compared() {
+    assert_detected(&MARKER_NOT_COMPARED);
+}
