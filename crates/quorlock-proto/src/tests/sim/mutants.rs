@@ -159,12 +159,6 @@ const LATE_GRANT_NEVER_EXPIRES: Profile = Profile {
     mutant: Some(Mutant::LateGrantNeverExpires),
     ..PLAIN_SLOW_MESSAGES
 };
-/// Nodes that lost data are unreachable or blank when another blank node starts.
-const DISCONNECTED_NODES_CONFIRM: Profile = Profile {
-    faults: &[Fault::RestartDataLoss, Fault::ConnectionReset],
-    mutant: Some(Mutant::DisconnectedNodesConfirm),
-    ..SLOW_MESSAGES
-};
 /// A client writes the marker of a node that lost data and whose clock is behind. The clock is corrected
 /// before another client reconnects.
 const NO_OWN_CLOCK_WAIT: Profile = Profile {
@@ -309,11 +303,6 @@ fn mutant_sim_reacquired_in_any_round() {
 #[test]
 fn mutant_sim_late_grant_never_expires() {
     assert_detected(&LATE_GRANT_NEVER_EXPIRES);
-}
-
-#[test]
-fn mutant_sim_disconnected_nodes_confirm() {
-    assert_detected(&DISCONNECTED_NODES_CONFIRM);
 }
 
 #[test]
