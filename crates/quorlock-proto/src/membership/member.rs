@@ -258,10 +258,10 @@ impl Member {
         self.pending_write = Some(write);
     }
 
-    /// Sends new absence reports with the next reading. The same text is sent only once: a node that rejects it
-    /// would get it again at once, forever.
+    /// Sends new absence reports with the next reading, unless a reading is pending: it may change what is to be
+    /// written. The same text is sent only once: a node that rejects it would get it again at once, forever.
     pub(super) fn request_absences(&mut self, replaces: Option<Arc<str>>, text: Arc<str>) {
-        if self.pending_write.is_none() && self.sent_absences.as_ref() != Some(&text) {
+        if !self.is_read_pending() && self.sent_absences.as_ref() != Some(&text) {
             self.request_write(NodeWrite::Absences { replaces, text });
         }
     }
