@@ -161,12 +161,14 @@ impl Membership {
         }
     }
 
-    /// Whether all nodes are members of one roster with the client's settings.
+    /// Whether the nodes are one lock cluster with the client's settings. Nodes that wait for a seat in it, or
+    /// will, have no roster.
     fn is_one_cluster(&self) -> bool {
         let Some(roster) = self.roster.as_ref().filter(|it| it.config == self.config) else { return false };
-        self.members
-            .iter()
-            .all(|member| member.view.roster().is_some_and(|its| its.cluster == roster.cluster))
+        self.members.iter().all(|member| match member.view.roster() {
+            Some(its) => its.cluster == roster.cluster,
+            None => member.view.is_up && roster.list == self.list.hash(),
+        })
     }
 
     /// Records a node's reply to the write; `failure` is the vote of a node that sent no reading. The `init`
