@@ -227,7 +227,7 @@ impl SimulatedNode {
             Some(NodeWrite::Absences { .. }) | None => {}
         }
         let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
-        let latest_micros = self.latest_micros();
+        let latest_micros = self.valid_number(&DataKey::Clock);
         if let Some(period) = marker.as_deref().and_then(clock_note_period)
             && now > latest_micros + period
         {
@@ -240,7 +240,7 @@ impl SimulatedNode {
             evicts: self.evicts,
             micros: now,
             latest_micros,
-            highest_number: self.highest_ahead_of_clock(),
+            highest_number: self.valid_number(&DataKey::HighestAheadOfClock),
             absences: self.text(&DataKey::Absences).map(Arc::from),
         }
     }
@@ -280,12 +280,12 @@ impl SimulatedNode {
         highest.filter(|highest| *highest < MAX_FENCE as f64).unwrap_or(0.0) as u64
     }
 
-    fn latest_micros(&self) -> u64 {
-        let latest =
-            self.data.get(&DataKey::Clock).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
+    /// A number as `read_marker` reads it: any other value counts as 0.
+    fn valid_number(&self, key: &DataKey) -> u64 {
+        let number = self.data.get(key).and_then(|entry| parse_lua_number(entry.value.as_deref()?));
         let is_valid =
-            |latest: &f64| latest % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(latest);
-        latest.filter(is_valid).unwrap_or(0.0) as u64
+            |number: &f64| number % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(number);
+        number.filter(is_valid).unwrap_or(0.0) as u64
     }
 
     fn marker(&self) -> Option<String> {
