@@ -20,6 +20,7 @@ use crate::marker::{ClusterId, LockClusterConfig};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::{Key, OperationId, OwnerToken, RequestKind};
+use crate::roster::RosterView;
 use crate::test_util::founding::{initialize, node_list};
 use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
 use crate::time::{BootTime, DualTimestamp};
@@ -48,6 +49,9 @@ pub(crate) struct World {
     last_id: OperationId,
     quorum: Quorum,
     pub(crate) servers: Vec<Server>,
+    /// The server that each node's address leads to, by its index in `servers`.
+    addresses: Vec<usize>,
+    last_client_id: u64,
     pub(crate) clients: Vec<Client>,
     /// Describes the first two locks that were valid at once. Must stay `None`.
     pub(crate) overlap: Option<String>,
@@ -75,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) statuses: Vec<Option<VotingStatus>>,
     /// How many status changes were reported.
     pub(crate) status_changes: usize,
+    /// The reported rosters.
+    pub(crate) rosters: Vec<RosterView>,
     /// The reported clock anomalies, with their node.
     pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
     /// Whether the coordinator reads the markers of the nodes.
@@ -87,6 +93,8 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Connection {
     is_up: bool,
+    /// Its server, by its index in the world.
+    server: usize,
     requests: VecDeque<SentRequest>,
     replies: VecDeque<Reply>,
 }
@@ -176,21 +184,19 @@ impl World {
             redials: Vec::new(),
             statuses: vec![None; nodes],
             status_changes: 0,
+            rosters: Vec::new(),
             clock_anomalies: Vec::new(),
             wall_offset_nanos: 0,
             is_paused: false,
         };
-        let new_server = |index| Server {
-            node: SimulatedNode::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
-            hangs: false,
-            canned_replies: VecDeque::new(),
-            orphaned_commands: VecDeque::new(),
-        };
+        let new_server = |index| Server::new(index, quorum);
         Self {
             nanos: 5_000_000_000,
             last_id: 0,
             quorum,
             servers: (0..nodes).map(new_server).collect(),
+            addresses: (0..nodes).collect(),
+            last_client_id: clients as u64,
             clients: (0..clients).map(new_client).collect(),
             overlap: None,
         }
@@ -198,7 +204,7 @@ impl World {
 
     pub(crate) fn connect_all(&mut self) {
         for client in 0..self.clients.len() {
-            (0..self.servers.len()).for_each(|node| self.connect(client, node));
+            (0..self.nodes()).for_each(|node| self.connect(client, node));
             self.wake(client);
         }
     }
@@ -295,7 +301,7 @@ impl World {
                         });
                     }
                 }
-                Action::RosterChanged(_) => {}
+                Action::RosterChanged(view) => self.clients[client].rosters.push(view),
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].statuses[node.index()] = Some(voting_status);
                     self.clients[client].status_changes += 1;
@@ -353,6 +359,17 @@ impl World {
     pub(crate) const fn quorum(&self) -> Quorum {
         self.quorum
     }
+
+    /// How many nodes each client has in its list.
+    pub(crate) const fn nodes(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The id of a new client.
+    pub(crate) const fn next_client_id(&mut self) -> u64 {
+        self.last_client_id += 1;
+        self.last_client_id
+    }
 }
 
 impl Client {
@@ -363,6 +380,15 @@ impl Client {
 }
 
 impl Server {
+    fn new(index: usize, quorum: Quorum) -> Self {
+        Self {
+            node: SimulatedNode::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
+            hangs: false,
+            canned_replies: VecDeque::new(),
+            orphaned_commands: VecDeque::new(),
+        }
+    }
+
     fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
         match self.canned_replies.pop_front() {
             Some(reply) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
