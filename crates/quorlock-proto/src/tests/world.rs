@@ -8,10 +8,13 @@ mod connections;
 mod node_changes;
 mod observations;
 mod operations;
+mod server;
 mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use server::Server;
 
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, AttemptEvent, Coordinator, LeaseEvent, Limits, OperationEvent};
@@ -19,12 +22,11 @@ use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::request::{Key, OperationId, OwnerToken, RequestKind};
+use crate::request::{Key, OperationId, OwnerToken};
 use crate::roster::RosterView;
 use crate::test_util::founding::{initialize, node_list};
-use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
+use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::{BootTime, DualTimestamp};
-use crate::vote::Vote;
 
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
@@ -55,17 +57,6 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     /// Describes the first two locks that were valid at once. Must stay `None`.
     pub(crate) overlap: Option<String>,
-}
-
-/// One simulated Redis master.
-pub(crate) struct Server {
-    pub(crate) node: SimulatedNode,
-    /// While true, the node leaves requests unprocessed in their connections.
-    pub(crate) hangs: bool,
-    /// Replies to the next commands, which the node does not run.
-    pub(crate) canned_replies: VecDeque<Vote>,
-    /// Commands that can still arrive although their connection is lost, one queue per connection.
-    orphaned_commands: VecDeque<VecDeque<SentRequest>>,
 }
 
 /// One process with a coordinator.
@@ -376,25 +367,6 @@ impl Client {
     /// Advances the wall clock relative to the boot clock.
     pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
         self.wall_offset_nanos += span.as_nanos() as i64;
-    }
-}
-
-impl Server {
-    fn new(index: usize, quorum: Quorum) -> Self {
-        Self {
-            node: SimulatedNode::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
-            hangs: false,
-            canned_replies: VecDeque::new(),
-            orphaned_commands: VecDeque::new(),
-        }
-    }
-
-    fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
-        match self.canned_replies.pop_front() {
-            Some(reply) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
-            Some(reply) => Reply::Vote(reply, None),
-            None => self.node.run(command, nanos),
-        }
     }
 }
 

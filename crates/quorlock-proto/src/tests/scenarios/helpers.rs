@@ -14,7 +14,7 @@ use crate::roster::{NodeList, Roster, SeatId};
 use crate::test_util::founding::{first_roster, node_list};
 use crate::test_util::node::{Data, DataKey, DataValue};
 use crate::tests::world::{ALICE, MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
-use crate::vote::{ExclusionReason, ProbationReason};
+use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 
 /// The interval between two marker readings of a node: a quarter of the max ttl.
 pub(super) const MARKER_READ_INTERVAL: Duration = Duration::from_millis(7_500);
@@ -72,6 +72,47 @@ pub(super) fn cluster(world: &World, node: usize) -> Option<ClusterId> {
 /// The roster that the node carries, or that is in its data.
 pub(super) fn roster(world: &World, node: usize) -> Option<Arc<Roster>> {
     record(world, node)?.roster
+}
+
+/// The number of the roster that the node carries.
+pub(super) fn epoch(world: &World, node: usize) -> String {
+    roster(world, node).map_or_else(String::new, |roster| roster.epoch.to_string())
+}
+
+/// The node's absence reports.
+pub(super) fn absences(world: &World, node: usize) -> Option<String> {
+    let value = world.servers[node].node.data().get(&DataKey::Absences)?.value.clone()?;
+    String::from_utf8(value).ok()
+}
+
+/// Why the node is not a member, as its status shows it.
+pub(super) fn status_text(world: &World, client: usize, node: usize) -> String {
+    match voting_status(world, client, node) {
+        VotingStatus::Unverified(Some(ReplyFailure::TransientError(text))) => text.to_string(),
+        VotingStatus::Excluded(ExclusionReason::ClusterMismatch(text)) => text.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Replaces the client by new processes one after the other, each of which lives for 6 s, until one finds `is_done`.
+/// Returns how long that took, to 100 ms; at most this many processes.
+pub(super) fn run_short_clients(
+    world: &mut World,
+    nodes: &[usize],
+    clients: usize,
+    is_done: impl Fn(&mut World) -> bool,
+) -> Option<Duration> {
+    let before = world.now(ALICE);
+    for _ in 0..clients {
+        restart_client(world, ALICE, nodes.iter().copied());
+        for _ in 0..60 {
+            world.run_for(Duration::from_millis(100));
+            if is_done(world) {
+                return Some(world.now(ALICE).since(before));
+            }
+        }
+    }
+    None
 }
 
 /// How long until the node votes, by its marker and its clock; zero if it does.

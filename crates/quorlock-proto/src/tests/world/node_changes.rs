@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{KEY, Server, World, lock_slot};
+use super::server::Server;
+use super::{KEY, World, lock_slot};
 use crate::request::Key;
 use crate::test_util::node::{Data, DataKey, DataValue};
 
@@ -38,8 +39,13 @@ impl World {
     pub(crate) fn move_address(&mut self, node: usize) -> usize {
         let server = self.servers.len();
         self.servers.push(Server::new(server, self.quorum));
-        self.addresses[node] = server;
+        self.point_address(node, server);
         server
+    }
+
+    /// From now on the node's address leads to this server.
+    pub(crate) fn point_address(&mut self, node: usize, server: usize) {
+        self.addresses[node] = server;
     }
 
     /// Makes the node a replica of a server with this data, and a master again.
