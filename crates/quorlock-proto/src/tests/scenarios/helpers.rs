@@ -88,8 +88,8 @@ pub(super) fn absences(world: &World, node: usize) -> Option<String> {
 /// Why the node is not a member, as its status shows it.
 pub(super) fn status_text(world: &World, client: usize, node: usize) -> String {
     match voting_status(world, client, node) {
-        VotingStatus::Unverified(Some(ReplyFailure::TransientError(text))) => text.to_string(),
-        VotingStatus::Excluded(ExclusionReason::ClusterMismatch(text)) => text.to_string(),
+        VotingStatus::Unverified(Some(ReplyFailure::TransientError(text)))
+        | VotingStatus::Excluded(ExclusionReason::ClusterMismatch(text)) => text.to_string(),
         other => format!("{other:?}"),
     }
 }
