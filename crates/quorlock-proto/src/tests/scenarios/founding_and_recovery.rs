@@ -146,6 +146,38 @@ fn with_one_node_dead_and_one_restarted_of_three_nothing_happens_until_the_dead_
 }
 
 #[test]
+fn a_blank_server_at_the_address_of_the_dead_one_ends_the_wait() {
+    let mut world = with_one_dead_and_one_restarted();
+    let server = world.move_address(2);
+    world.connect(ALICE, 2);
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && is_member(&world, server) && epoch(&world, 0) == "2.0");
+    assert!(is_voting(&world, ALICE, 0) && !is_voting(&world, ALICE, 1) && !is_voting(&world, ALICE, 2));
+    world.run_for(PROBATION);
+    let lock = world.acquire(ALICE);
+    // The dead one comes back at another host: no client counts it.
+    world.point_address(2, 2);
+    world.connect(BOB, 2);
+    world.run_for(SETTLING);
+    assert!(!is_voting(&world, BOB, 2) && !is_member(&world, 2));
+    assert!(world.has_key_of(server, lock) && !world.has_key_of(2, lock));
+}
+
+#[test]
+fn once_the_seat_of_a_dead_node_is_vacant_a_restart_of_another_needs_no_wait() {
+    let mut world = World::fenced(3);
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    world.run_for(MAX_TTL * 11);
+    assert!(roster(&world, 0).is_some_and(|it| it.seats[2].id.is_none()));
+    world.restart(1, Data::new());
+    (0..2).for_each(|client| world.connect(client, 1));
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && epoch(&world, 0) == "2.0" && !is_voting(&world, ALICE, 1));
+    world.run_for(PROBATION);
+    world.acquire(ALICE);
+}
+
+#[test]
 fn init_without_unreachable_ends_the_wait_and_not_the_probation() {
     let mut world = with_one_dead_and_one_restarted();
     assert_eq!(world.initialize_as(ALICE, 7, InitMode::WithoutUnreachable), None, "it is under way");
