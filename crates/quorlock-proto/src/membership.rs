@@ -397,6 +397,7 @@ impl Membership {
             absent: longer_than(max_ttl),
             to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
             may_found: self.auto_init || self.skips_absence,
+            leaves_out_unreachable: self.skips_absence,
             may_begin: self.begin == Begin::Now,
             random: split_mix(self.client ^ self.draws),
         }

@@ -74,6 +74,8 @@ pub struct Permissions {
     pub to_vacate: NodeSet,
     /// Whether it may found a lock cluster.
     pub may_found: bool,
+    /// Whether unreachable servers count as ones without memory, as a person has decided.
+    pub leaves_out_unreachable: bool,
     /// Whether it may begin a ballot; not shortly after it lost one.
     pub may_begin: bool,
     /// A random number, for the ids that a ballot needs.
@@ -337,7 +339,11 @@ impl Proposer {
         let has_seat = |record: &Record| current.is_some_and(|it| it.has(record.seat));
         let may_remember = |node: &NodeId| {
             let server = &servers[node.index()];
-            if server.is_up { server.record.as_ref().is_some_and(has_seat) } else { !is_vacant(*node) }
+            if server.is_up {
+                server.record.as_ref().is_some_and(has_seat)
+            } else {
+                !is_vacant(*node) && !may.leaves_out_unreachable
+            }
         };
         let remembering = quorum.all().iter().filter(may_remember).count();
         let absent = quorum.all().without(up);

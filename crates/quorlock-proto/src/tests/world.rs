@@ -8,10 +8,13 @@ mod connections;
 mod node_changes;
 mod observations;
 mod operations;
+mod server;
 mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+use server::Server;
 
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, AttemptEvent, Coordinator, LeaseEvent, Limits, OperationEvent};
@@ -19,11 +22,11 @@ use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::request::{Key, OperationId, OwnerToken, RequestKind};
+use crate::request::{Key, OperationId, OwnerToken};
+use crate::roster::RosterView;
 use crate::test_util::founding::{initialize, node_list};
-use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
+use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::{BootTime, DualTimestamp};
-use crate::vote::Vote;
 
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
@@ -48,20 +51,12 @@ pub(crate) struct World {
     last_id: OperationId,
     quorum: Quorum,
     pub(crate) servers: Vec<Server>,
+    /// The server that each node's address leads to, by its index in `servers`.
+    addresses: Vec<usize>,
+    last_client_id: u64,
     pub(crate) clients: Vec<Client>,
     /// Describes the first two locks that were valid at once. Must stay `None`.
     pub(crate) overlap: Option<String>,
-}
-
-/// One simulated Redis master.
-pub(crate) struct Server {
-    pub(crate) node: SimulatedNode,
-    /// While true, the node leaves requests unprocessed in their connections.
-    pub(crate) hangs: bool,
-    /// Replies to the next commands, which the node does not run.
-    pub(crate) canned_replies: VecDeque<Vote>,
-    /// Commands that can still arrive although their connection is lost, one queue per connection.
-    orphaned_commands: VecDeque<VecDeque<SentRequest>>,
 }
 
 /// One process with a coordinator.
@@ -75,6 +70,8 @@ pub(crate) struct Client {
     pub(crate) statuses: Vec<Option<VotingStatus>>,
     /// How many status changes were reported.
     pub(crate) status_changes: usize,
+    /// The reported rosters.
+    pub(crate) rosters: Vec<RosterView>,
     /// The reported clock anomalies, with their node.
     pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
     /// Whether the coordinator reads the markers of the nodes.
@@ -87,6 +84,8 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Connection {
     is_up: bool,
+    /// Its server, by its index in the world.
+    server: usize,
     requests: VecDeque<SentRequest>,
     replies: VecDeque<Reply>,
 }
@@ -176,21 +175,19 @@ impl World {
             redials: Vec::new(),
             statuses: vec![None; nodes],
             status_changes: 0,
+            rosters: Vec::new(),
             clock_anomalies: Vec::new(),
             wall_offset_nanos: 0,
             is_paused: false,
         };
-        let new_server = |index| Server {
-            node: SimulatedNode::new(index, LockClusterConfig::new(quorum, MAX_TTL)),
-            hangs: false,
-            canned_replies: VecDeque::new(),
-            orphaned_commands: VecDeque::new(),
-        };
+        let new_server = |index| Server::new(index, quorum);
         Self {
             nanos: 5_000_000_000,
             last_id: 0,
             quorum,
             servers: (0..nodes).map(new_server).collect(),
+            addresses: (0..nodes).collect(),
+            last_client_id: clients as u64,
             clients: (0..clients).map(new_client).collect(),
             overlap: None,
         }
@@ -198,7 +195,7 @@ impl World {
 
     pub(crate) fn connect_all(&mut self) {
         for client in 0..self.clients.len() {
-            (0..self.servers.len()).for_each(|node| self.connect(client, node));
+            (0..self.nodes()).for_each(|node| self.connect(client, node));
             self.wake(client);
         }
     }
@@ -295,7 +292,7 @@ impl World {
                         });
                     }
                 }
-                Action::RosterChanged(_) => {}
+                Action::RosterChanged(view) => self.clients[client].rosters.push(view),
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].statuses[node.index()] = Some(voting_status);
                     self.clients[client].status_changes += 1;
@@ -353,22 +350,23 @@ impl World {
     pub(crate) const fn quorum(&self) -> Quorum {
         self.quorum
     }
+
+    /// How many nodes each client has in its list.
+    pub(crate) const fn nodes(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// The id of a new client.
+    pub(crate) const fn next_client_id(&mut self) -> u64 {
+        self.last_client_id += 1;
+        self.last_client_id
+    }
 }
 
 impl Client {
     /// Advances the wall clock relative to the boot clock.
     pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
         self.wall_offset_nanos += span.as_nanos() as i64;
-    }
-}
-
-impl Server {
-    fn run(&mut self, command: &SentRequest, nanos: u64) -> Reply {
-        match self.canned_replies.pop_front() {
-            Some(reply) if command.request.kind == RequestKind::ReadMarker => Reply::Marker(Err(reply)),
-            Some(reply) => Reply::Vote(reply, None),
-            None => self.node.run(command, nanos),
-        }
     }
 }
 

@@ -175,7 +175,15 @@ impl RosterModel {
         // A node counts as absent while it is down; how long does not matter, as it casts no vote meanwhile.
         let is_down = |node: &usize| !state.servers[usize::from(state.addresses[*node])].is_up;
         let absent: NodeSet = (0..self.nodes).filter(is_down).map(|node| NodeId(node as u8)).collect();
-        Permissions { now_millis: 0, absent, to_vacate: absent, may_found: true, may_begin: true, random: 7 }
+        Permissions {
+            now_millis: 0,
+            absent,
+            to_vacate: absent,
+            may_found: true,
+            leaves_out_unreachable: false,
+            may_begin: true,
+            random: 7,
+        }
     }
 
     /// The client after it decided on its writes, and the writes.

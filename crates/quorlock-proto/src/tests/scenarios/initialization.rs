@@ -1,16 +1,15 @@
 //! Initialization of lock clusters (`quorlock init`), which writes markers whose probation is already over.
 
-use super::helpers::cluster;
 use super::helpers::{
-    MARKER_READ_INTERVAL, PROBATION, connect_to_all, exclusion_reason, is_voting, marker, probation_reason,
-    reconfigure, set_marker, uninitialized_world,
+    MARKER_READ_INTERVAL, PROBATION, cluster, connect_to_all, data, exclusion_reason, is_voting, marker,
+    probation_reason, reconfigure, roster, set_marker, uninitialized_world,
 };
 use crate::coordinator::OperationEvent;
 use crate::marker::ClusterId;
 use crate::membership::InitMode;
 use crate::membership::InitResult;
 use crate::request::RequestKind;
-use crate::test_util::node::Data;
+use crate::test_util::node::{Data, DataKey};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -63,7 +62,8 @@ fn nodes_with_markers_are_initialized_only_by_force() {
     set_marker(&mut world, 1, "something");
     connect_to_all(&mut world, ALICE);
     assert_eq!(world.initialize_as(ALICE, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
-    assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
+    assert!((0..3).all(|node| roster(&world, node).is_none()), "nothing was founded");
+    assert_eq!(data(&world, 1)[&DataKey::Marker].value.as_deref(), Some(b"something" as &[u8]));
     assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
     world.acquire(ALICE);
 }
@@ -75,7 +75,7 @@ fn initialization_needs_a_connection_to_every_node() {
     for mode in [InitMode::Blank, InitMode::Forced] {
         assert_eq!(world.initialize_as(ALICE, 7, mode), Some(InitResult::Unreachable));
     }
-    assert!((0..3).all(|node| marker(&world, node).is_none()));
+    assert!((0..3).all(|node| roster(&world, node).is_none()));
 }
 
 #[test]

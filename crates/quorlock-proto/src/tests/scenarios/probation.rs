@@ -1,16 +1,16 @@
 //! Probation: a node that may have lost data casts no vote until the locks that it may have lost expire.
 
-use super::helpers::cluster;
 use std::time::Duration;
 
 use super::helpers::{
-    MARKER_READ_INTERVAL, PROBATION, PROBATION_MINUS_1_MS, acquire_expecting_failure, data, is_voting,
-    marker, probation_reason,
+    HEAD_START, MARKER_READ_INTERVAL, PROBATION, SETTLING, acquire_expecting_failure, assert_votes_after,
+    cluster, data, is_member, is_voting, marker, probation_left, probation_reason, restart_and_settle,
+    votes_in,
 };
 use crate::attempt::FailureReason;
 use crate::request::{OperationId, RequestKind};
 use crate::test_util::node::{Data, DataKey};
-use crate::tests::world::{ALICE, AcquireOptions, BOB, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 /// Alice holds the lock on nodes 0 and 1 of three. Returns the data of node 1 from before the lock.
@@ -48,7 +48,9 @@ fn a_node_that_lost_a_lock_casts_no_vote_until_the_lock_has_expired() {
         let failure = acquire_expecting_failure(&mut world, BOB);
         assert!(matches!(failure.reason, FailureReason::Contended { .. }), "{case}: {:?}", failure.reason);
         assert!(!failure.votes[1].is_grant(), "{case}: {:?}", failure.votes[1]);
+        world.run_for(SETTLING);
         assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{case}");
+        assert!(!acquire_expecting_failure(&mut world, BOB).votes[1].is_grant(), "{case}");
         assert_eq!(world.overlap, None, "{case}");
     }
 }
@@ -59,30 +61,33 @@ fn a_node_promoted_with_old_data_is_detected_by_the_next_marker_reading() {
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO shows the change");
     world.run_for(MARKER_READ_INTERVAL);
+    assert!(!is_voting(&world, BOB, 1));
+    world.run_for(SETTLING);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
 
 #[test]
 fn a_node_that_lost_its_data_votes_again_after_the_max_ttl() {
     let (mut world, lock, _) = held_by_two();
-    world.restart(1, Data::new());
-    (0..2).for_each(|client| world.connect(client, 1));
-    world.deliver_all();
-    let since = marker(&world, 1).expect("its marker was restored").time_micros;
+    restart_and_settle(&mut world, 1, Data::new());
+    let votes_from = marker(&world, 1).expect("a marker").time_micros;
     assert_eq!(cluster(&world, 1), cluster(&world, 0));
     world.release(ALICE, lock);
     world.deliver_all();
     world.disconnect(BOB, 2);
+    // Bob saw the seat change hands, so he waits by his own clock too.
+    let wait = votes_in(&world, BOB, 1);
+    assert!(wait >= probation_left(&world, 1) + HEAD_START && wait <= PROBATION, "{wait:?}");
     let failure = acquire_expecting_failure(&mut world, BOB);
-    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(PROBATION) });
-    world.run_for(PROBATION_MINUS_1_MS);
+    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(wait) });
+    world.run_for(wait - ms(1));
     assert_eq!(
         acquire_expecting_failure(&mut world, BOB).reason,
         FailureReason::OnProbation { retry_after: Some(ms(1)) }
     );
     world.run_for(ms(1));
     world.acquire(BOB);
-    assert_eq!(marker(&world, 1).map(|it| it.time_micros), Some(since));
+    assert_eq!(marker(&world, 1).map(|it| it.time_micros), Some(votes_from));
 }
 
 #[test]
@@ -93,8 +98,11 @@ fn a_marker_mismatch_in_a_vote_triggers_a_marker_reading_at_once() {
     world.round_trip(BOB, 1);
     assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker]);
     world.round_trip(BOB, 1);
-    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "the missing marker is restored");
+    assert_eq!(world.undelivered(BOB, 1), [RequestKind::ReadMarker], "the server draws a seat");
     world.deliver_all();
+    world.start_acquire(BOB);
+    assert_eq!(world.undelivered(BOB, 1), [], "no vote is requested from it");
+    world.run_for(SETTLING);
     assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.start_acquire(BOB);
     assert_eq!(world.undelivered(BOB, 1), [], "no vote is requested from it");
@@ -117,16 +125,11 @@ fn a_client_that_saw_the_data_loss_times_the_probation_by_its_own_clock() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    world.deliver_all();
+    world.run_for(SETTLING);
+    let left = probation_left(&world, 1);
+    // By the node's clock it ends now.
     world.shift_clock(1, 3_600_000);
-    world.run_for(PROBATION_MINUS_1_MS);
-    assert_eq!(
-        probation_reason(&world, ALICE, 1),
-        Some(ProbationReason::PossibleDataLoss),
-        "by the node clock it ended long ago"
-    );
-    world.run_for(ms(1));
-    assert!(is_voting(&world, ALICE, 1));
+    assert_votes_after(&mut world, ALICE, 1, left + HEAD_START);
     world.connect(BOB, 1);
     assert_eq!(
         probation_reason(&world, BOB, 1),
@@ -160,20 +163,17 @@ fn a_clock_set_back_behind_the_marker_starts_a_probation_of_the_usual_length() {
         if acquires_first {
             world.acquire(ALICE);
         }
-        world.run_for(MARKER_READ_INTERVAL + ms(100));
-        let since = marker(&world, 1).expect("a marker").time_micros;
-        assert!(since < before && since <= world.servers[1].node.clock_micros(world.now(ALICE).boot_nanos()));
-        // The reason depends on what shows the set-back first: a vote or a marker reading.
-        let expected =
-            if acquires_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
-        assert_eq!(probation_reason(&world, ALICE, 1), Some(expected));
+        world.run_for(MARKER_READ_INTERVAL + SETTLING);
+        let votes_from = marker(&world, 1).expect("a marker").time_micros;
+        assert!(votes_from < before && is_member(&world, 1) && probation_left(&world, 1) <= MAX_TTL);
+        assert_eq!(probation_reason(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
         world.run_for(PROBATION + MARKER_READ_INTERVAL);
         assert!(is_voting(&world, ALICE, 1), "acquired first: {acquires_first}");
     }
 }
 
 #[test]
-fn two_clients_that_restore_a_marker_at_once_agree() {
+fn two_clients_that_draw_a_seat_for_a_server_at_once_agree() {
     let mut world = World::fenced(3);
     world.restart(1, Data::new());
     (0..2).for_each(|client| world.connect(client, 1));
@@ -186,7 +186,9 @@ fn two_clients_that_restore_a_marker_at_once_agree() {
     world.advance_clock(ms(5));
     world.round_trip(BOB, 1);
     assert_eq!(data(&world, 1)[&DataKey::Marker].value, written, "only the first request writes");
-    world.run_for(PROBATION);
+    let seat = marker(&world, 1).map(|it| it.seat);
+    world.run_for(SETTLING + PROBATION);
+    assert!(is_member(&world, 1) && marker(&world, 1).map(|it| it.seat) == seat);
     world.acquire(ALICE);
     assert!((0..2).all(|client| is_voting(&world, client, 1)));
 }
@@ -239,16 +241,16 @@ fn a_failed_marker_reading_is_retried_and_changes_nothing() {
 fn a_failure_for_probation_reports_when_a_quorum_can_vote_again() {
     let mut world = World::fenced_with_quorum(5, None, 2);
     for (node, pause_millis) in [(0, 4_000), (1, 5_000), (2, 0)] {
-        world.restart(node, Data::new());
-        (0..2).for_each(|client| world.connect(client, node));
-        world.deliver_all();
+        restart_and_settle(&mut world, node, Data::new());
         world.run_for(ms(pause_millis));
     }
     let failure = acquire_expecting_failure(&mut world, BOB);
     // Two nodes vote. They are a quorum with the first of the three nodes to end its probation.
-    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
+    let wait = votes_in(&world, BOB, 0);
+    assert!(wait < votes_in(&world, BOB, 1) && wait < votes_in(&world, BOB, 2));
+    assert_eq!(failure.reason, FailureReason::OnProbation { retry_after: Some(wait) });
     assert!(world.key_count() == 0 && world.is_nothing_in_flight(BOB));
-    world.run_for(ms(21_500));
+    world.run_for(wait);
     world.acquire(BOB);
 }
 

@@ -1,5 +1,6 @@
 //! A node that was temporarily a replica of another server.
 
+use super::helpers::SETTLING;
 use crate::attempt::FailureReason;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 
@@ -12,7 +13,7 @@ fn a_role_change_that_restores_an_old_copy_is_detected_by_the_next_marker_readin
     world.acquire(ALICE);
     world.servers[0].node.change_role(copy);
     world.run_timers_for(MAX_TTL / 4);
-    world.deliver_all();
+    world.run_for(SETTLING);
     world.take_events(BOB);
     world.start_acquire(BOB);
     world.deliver_all();

@@ -2,6 +2,7 @@
 
 mod leftovers;
 
+use super::helpers::SETTLING;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::coordinator::HandedOverLock;
 use crate::request::{Key, OperationId, PreviousOwner, RequestKind};
@@ -214,7 +215,8 @@ fn with_a_gap(mut world: World) -> (World, PreviousOwner) {
     (0..3).for_each(|node| assert!(world.round_trip(ALICE, node)));
     assert!(world.is_valid(ALICE, lock), "granted by three of five");
     (3..5).for_each(|node| world.disconnect_leaving(ALICE, node, 1));
-    world.run_timers_for(TTL / 3 + ms(1));
+    world.run_for(ms(3_300));
+    world.run_timers_for(ms(34));
     // The renewal reaches only one node.
     while world.round_trip(ALICE, 0) {}
     (0..3).for_each(|node| world.disconnect(ALICE, node));
@@ -329,7 +331,7 @@ fn a_node_on_probation_does_not_count() {
         world.restart(node, data);
         world.connect(BOB, node);
     }
-    world.deliver_all();
+    world.run_for(SETTLING);
     let failure = adopt(&mut world, previous).expect_err("one node votes");
     assert!(matches!(failure.reason, FailureReason::OnProbation { .. }), "{failure:?}");
     assert!(world.has_key_of(0, lock) && world.has_key_of(1, lock));

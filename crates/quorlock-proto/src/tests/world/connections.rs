@@ -16,11 +16,12 @@ impl World {
         if connection.is_up {
             return;
         }
-        connection.is_up = true;
+        let server = self.addresses[node];
+        (connection.is_up, connection.server) = (true, server);
         // The handshake loads the scripts and reads the marker.
-        self.servers[node].node.load_scripts();
+        self.servers[server].node.load_scripts();
         if self.clients[client].is_fenced {
-            let reading = self.servers[node].node.read_marker(None, self.nanos);
+            let reading = self.servers[server].node.read_marker(None, self.nanos);
             self.clients[client].coordinator.on_handshake(NodeId(node as u8), reading, now, now);
         }
         self.clients[client].coordinator.on_up(NodeId(node as u8), now);
@@ -35,7 +36,8 @@ impl World {
     /// Breaks the connection; its first `orphans` undelivered commands can still reach the node later.
     pub(crate) fn disconnect_leaving(&mut self, client: usize, node: usize, orphans: usize) {
         let sent = self.drop_connection(client, node);
-        self.servers[node].orphaned_commands.push_back(sent.into_iter().take(orphans).collect());
+        let server = self.clients[client].connections[node].server;
+        self.servers[server].orphaned_commands.push_back(sent.into_iter().take(orphans).collect());
         let now = self.now(client);
         self.clients[client].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
         self.perform_actions(client);
@@ -52,7 +54,9 @@ impl World {
         let connection = &mut self.clients[client].connections[node];
         connection.is_up = false;
         connection.replies.clear();
-        std::mem::take(&mut connection.requests)
+        // A status of an earlier connection says nothing.
+        self.clients[client].statuses[node] = None;
+        std::mem::take(&mut self.clients[client].connections[node].requests)
     }
 
     pub(crate) fn is_connected(&self, client: usize, node: usize) -> bool {
@@ -63,7 +67,7 @@ impl World {
     pub(crate) fn deliver_request(&mut self, client: usize, node: usize) -> bool {
         let connection = &mut self.clients[client].connections[node];
         let Some(command) = connection.requests.pop_front() else { return false };
-        let reply = self.servers[node].run(&command, self.nanos);
+        let reply = self.servers[connection.server].run(&command, self.nanos);
         connection.replies.push_back(reply);
         true
     }
@@ -97,8 +101,9 @@ impl World {
         while has_delivered {
             has_delivered = false;
             for client in 0..self.clients.len() {
-                for node in 0..self.servers.len() {
-                    has_delivered |= !self.servers[node].hangs && self.deliver_request(client, node);
+                for node in 0..self.nodes() {
+                    let server = self.clients[client].connections[node].server;
+                    has_delivered |= !self.servers[server].hangs && self.deliver_request(client, node);
                     has_delivered |= !self.clients[client].is_paused && self.deliver_reply(client, node);
                 }
             }

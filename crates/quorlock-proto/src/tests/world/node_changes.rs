@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::server::Server;
 use super::{KEY, World, lock_slot};
 use crate::request::Key;
 use crate::test_util::node::{Data, DataKey, DataValue};
@@ -31,6 +32,20 @@ impl World {
             }
         }
         self.servers[node].node.restart(data);
+    }
+
+    /// From now on the node's address leads to another, blank server. Connections to the earlier one stay.
+    /// Returns the server's index.
+    pub(crate) fn move_address(&mut self, node: usize) -> usize {
+        let server = self.servers.len();
+        self.servers.push(Server::new(server, self.quorum));
+        self.point_address(node, server);
+        server
+    }
+
+    /// From now on the node's address leads to this server.
+    pub(crate) fn point_address(&mut self, node: usize, server: usize) {
+        self.addresses[node] = server;
     }
 
     /// Makes the node a replica of a server with this data, and a master again.

@@ -1,0 +1,312 @@
+//! Founding and recovery without all nodes, by clients that live long and by many that live for seconds, and
+//! proposers that die.
+
+use super::helpers::{
+    HEAD_START, MARKER_READ_INTERVAL, PROBATION, SETTLING, absences, acquire_expecting_failure,
+    assert_votes_after, connect_to_all, disconnect_from_all, epoch, is_member, is_voting, marker,
+    probation_left, restart_client, roster, run_short_clients, status_text, uninitialized_world,
+};
+use crate::attempt::FailureReason;
+use crate::coordinator::OperationEvent;
+use crate::membership::{InitMode, InitResult};
+use crate::mutant::{Mutant, with};
+use crate::quorum::NodeId;
+use crate::roster::absence::Absences;
+use crate::roster::{NodeList, SeatId};
+use crate::test_util::founding::node_list;
+use crate::test_util::node::{Data, DataKey, DataValue};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
+
+/// How long a node must be disconnected before a client reports it.
+const REPORT_DELAY_MILLIS: u64 = 1_000;
+
+#[test]
+fn with_one_of_five_blank_nodes_dead_the_others_found_after_the_max_ttl_of_its_absence() {
+    let mut world = uninitialized_world(5, 1);
+    (0..4).for_each(|node| world.connect(ALICE, node));
+    world.deliver_all();
+    let drawn = marker(&world, 0).expect("a seat was drawn").time_micros;
+    world.run_for(MAX_TTL + ms(REPORT_DELAY_MILLIS) - ms(100));
+    assert!((0..4).all(|node| roster(&world, node).is_none() && !is_voting(&world, ALICE, node)));
+    let text = status_text(&world, ALICE, 0);
+    assert!(text.contains("waits for a lock cluster") && text.contains("--without-unreachable"), "{text}");
+    assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NoQuorum);
+    world.run_for(MARKER_READ_INTERVAL + SETTLING);
+    let founded = roster(&world, 0).expect("it is founded");
+    assert!((0..4).all(|node| is_member(&world, node) && roster(&world, node).as_ref() == Some(&founded)));
+    assert_eq!(
+        founded.seats.iter().filter(|seat| seat.id.is_none()).count(),
+        1,
+        "the absent node has no seat"
+    );
+    let votes_from = marker(&world, 0).expect("a marker").time_micros;
+    assert_eq!(votes_from, drawn + MAX_TTL.as_micros() as u64, "absence and probation run together");
+    world.acquire(ALICE);
+    // The dead node takes its seat when it returns.
+    world.run_for(MAX_TTL);
+    world.connect(ALICE, 4);
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 4) && !is_voting(&world, ALICE, 4));
+    world.run_for(MAX_TTL + HEAD_START);
+    assert!(is_voting(&world, ALICE, 4));
+}
+
+#[test]
+fn clients_that_live_for_seconds_found_a_lock_cluster_without_a_dead_node() {
+    let mut world = uninitialized_world(5, 1);
+    let up = [0, 1, 2, 3];
+    let founding = run_short_clients(&mut world, &up, 10, |world| roster(world, 0).is_some());
+    let founding = founding.expect("the last of them founds it");
+    // The next client reads at its start that the time has come.
+    let range = MAX_TTL + ms(REPORT_DELAY_MILLIS)..=MAX_TTL + ms(REPORT_DELAY_MILLIS + 6_000) + SETTLING;
+    assert!(range.contains(&founding), "{founding:?}");
+    let locking = run_short_clients(&mut world, &up, 1, |world| {
+        let attempt = world.start_acquire(ALICE);
+        world.deliver_all();
+        world.is_valid(ALICE, attempt)
+    });
+    assert!(locking.is_some(), "its seats were drawn more than the max ttl ago");
+}
+
+#[test]
+fn clients_that_live_for_seconds_cast_no_vote_before_the_probation_of_a_founding_with_all_nodes() {
+    let mut world = uninitialized_world(5, 1);
+    let up = [0, 1, 2, 3, 4];
+    let locking = run_short_clients(&mut world, &up, 10, |world| {
+        let attempt = world.start_acquire(ALICE);
+        world.deliver_all();
+        let is_held = world.is_valid(ALICE, attempt);
+        if !is_held {
+            world.cancel(ALICE, attempt);
+            world.deliver_all();
+        }
+        is_held
+    });
+    let locking = locking.expect("a lock");
+    assert!(locking >= PROBATION && locking <= PROBATION + ms(200), "{locking:?}");
+}
+
+#[test]
+fn clients_that_live_for_seconds_recover_three_of_four_nodes_that_restarted_empty() {
+    let mut world = World::fenced(4);
+    world.acquire(ALICE);
+    disconnect_from_all(&mut world, BOB);
+    let before = marker(&world, 3).expect("a marker");
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    let up = [0, 1, 2, 3];
+    let recovery = run_short_clients(&mut world, &up, 1, |world| (0..4).all(|node| is_member(world, node)));
+    assert!(recovery.is_some_and(|it| it <= SETTLING), "{recovery:?}");
+    assert!((0..4).all(|node| epoch(&world, node) == "2.0"));
+    let after = marker(&world, 3).expect("a marker");
+    assert_eq!((after.seat, after.time_micros), (before.seat, before.time_micros), "it remembers");
+    let left = (0..3).map(|node| probation_left(&world, node)).min().expect("three nodes");
+    assert!(left > MAX_TTL - SETTLING);
+    let locking = run_short_clients(&mut world, &up, 10, |world| {
+        let attempt = world.start_acquire(ALICE);
+        world.deliver_all();
+        let is_held = world.is_valid(ALICE, attempt);
+        if !is_held {
+            world.cancel(ALICE, attempt);
+            world.deliver_all();
+        }
+        is_held
+    });
+    let locking = locking.expect("a lock");
+    assert!(
+        locking >= left + HEAD_START && locking <= left + HEAD_START + ms(1_000),
+        "{locking:?}, {left:?}"
+    );
+    assert_eq!(world.overlap, None);
+}
+
+/// Of three nodes, node 2 is dead and node 1 restarted empty.
+fn with_one_dead_and_one_restarted() -> World {
+    let mut world = World::fenced(3);
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    world.restart(1, Data::new());
+    (0..2).for_each(|client| world.connect(client, 1));
+    world.run_for(SETTLING);
+    world
+}
+
+#[test]
+fn with_one_node_dead_and_one_restarted_of_three_nothing_happens_until_the_dead_one_returns() {
+    let mut world = with_one_dead_and_one_restarted();
+    world.run_for(MAX_TTL * 4);
+    assert!(epoch(&world, 0) == "1.0" && is_voting(&world, ALICE, 0) && !is_member(&world, 1));
+    let text = status_text(&world, ALICE, 1);
+    let expected =
+        ["waits for a seat", "too few of the others reply", "start them", "init --without-unreachable"];
+    assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NoQuorum);
+    world.connect(ALICE, 2);
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && epoch(&world, 2) == "1.1");
+    world.acquire(ALICE);
+}
+
+#[test]
+fn a_blank_server_at_the_address_of_the_dead_one_ends_the_wait() {
+    let mut world = with_one_dead_and_one_restarted();
+    let server = world.move_address(2);
+    world.connect(ALICE, 2);
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && is_member(&world, server) && epoch(&world, 0) == "2.0");
+    assert!(is_voting(&world, ALICE, 0) && !is_voting(&world, ALICE, 1) && !is_voting(&world, ALICE, 2));
+    world.run_for(PROBATION);
+    let lock = world.acquire(ALICE);
+    // The dead one comes back at another host: no client counts it.
+    world.point_address(2, 2);
+    world.connect(BOB, 2);
+    world.run_for(SETTLING);
+    assert!(!is_voting(&world, BOB, 2) && !is_member(&world, 2));
+    assert!(world.has_key_of(server, lock) && !world.has_key_of(2, lock));
+}
+
+#[test]
+fn once_the_seat_of_a_dead_node_is_vacant_a_restart_of_another_needs_no_wait() {
+    let mut world = World::fenced(3);
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    world.run_for(MAX_TTL * 11);
+    assert!(roster(&world, 0).is_some_and(|it| it.seats[2].id.is_none()));
+    world.restart(1, Data::new());
+    (0..2).for_each(|client| world.connect(client, 1));
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && epoch(&world, 0) == "2.0" && !is_voting(&world, ALICE, 1));
+    world.run_for(PROBATION);
+    world.acquire(ALICE);
+}
+
+#[test]
+fn init_without_unreachable_ends_the_wait_and_not_the_probation() {
+    let mut world = with_one_dead_and_one_restarted();
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::WithoutUnreachable), None, "it is under way");
+    world.run_for(SETTLING);
+    let result = world.take_events(ALICE);
+    assert_eq!(result, [OperationEvent::Initialized(InitResult::Initialized)]);
+    let recovered = roster(&world, 0).expect("a roster");
+    assert_eq!((recovered.epoch.to_string(), recovered.seats[2].id), ("2.0".into(), None));
+    assert!(is_member(&world, 1) && is_voting(&world, ALICE, 0));
+    let left = probation_left(&world, 1);
+    assert!(left > MAX_TTL - SETTLING * 3, "since its seat was drawn: {left:?}");
+    restart_client(&mut world, BOB, 0..2);
+    let reason = acquire_expecting_failure(&mut world, BOB).reason;
+    assert_eq!(reason, FailureReason::OnProbation { retry_after: Some(left + HEAD_START) });
+    assert_votes_after(&mut world, BOB, 1, left + HEAD_START);
+    world.acquire(BOB);
+}
+
+#[test]
+fn of_two_nodes_the_one_that_restarted_is_recovered_with_the_other() {
+    let mut world = World::fenced(2);
+    world.restart(1, Data::new());
+    (0..2).for_each(|client| world.connect(client, 1));
+    world.run_for(SETTLING);
+    assert!(is_member(&world, 1) && epoch(&world, 0) == "2.0" && is_voting(&world, ALICE, 0));
+    assert!(matches!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::OnProbation { .. }));
+    world.run_for(PROBATION);
+    world.acquire(BOB);
+}
+
+/// How far a proposer comes: how many of its promises, acceptances and writes of the roster are carried out.
+#[derive(Clone, Copy, Debug)]
+struct Progress(usize, usize, usize);
+
+/// Alice proposes the roster in which the restarted node 4 of five has a seat, and dies. Bob, who cannot reach node
+/// 0, finishes. Returns whether all carry one roster at last.
+fn is_finished_by_another_client(Progress(promises, acceptances, told): Progress) -> bool {
+    let mut world = World::fenced(5);
+    disconnect_from_all(&mut world, BOB);
+    world.restart(4, Data::new());
+    world.connect(ALICE, 4);
+    world.deliver_all();
+    world.run_timers_for(ms(200));
+    for count in [promises, acceptances, told] {
+        for node in 0..count {
+            assert!(world.round_trip(ALICE, node), "a write is under way to node {node}");
+        }
+    }
+    let proposed = roster(&world, 0);
+    disconnect_from_all(&mut world, ALICE);
+    // Another time, so another roster if it is proposed again.
+    world.run_for(ms(500));
+    restart_client(&mut world, BOB, 1..5);
+    world.run_for(SETTLING * 2);
+    assert!(
+        (1..5).all(|node| epoch(&world, node) == "1.1" && is_member(&world, node)),
+        "Bob has finished it"
+    );
+    assert!((1..4).all(|node| is_voting(&world, BOB, node)), "and the members vote");
+    world.acquire(BOB);
+    let chosen = roster(&world, 1);
+    let is_one = told == 0 || proposed == chosen;
+    world.connect(BOB, 0);
+    world.run_for(SETTLING);
+    is_one && roster(&world, 0) == chosen && is_voting(&world, BOB, 0)
+}
+
+/// The roster was chosen, and one member was told.
+const CHOSEN: Progress = Progress(3, 3, 1);
+
+#[test]
+fn another_client_finishes_what_a_dead_proposer_began() {
+    for progress in [Progress(1, 0, 0), Progress(3, 0, 0), Progress(3, 1, 0), Progress(3, 3, 0), CHOSEN] {
+        assert!(is_finished_by_another_client(progress), "{progress:?}");
+    }
+}
+
+#[test]
+fn mutant_no_promise() {
+    assert!(!with(Some(Mutant::NoPromise), || is_finished_by_another_client(CHOSEN)));
+}
+
+#[test]
+fn absence_reports_are_set_kept_and_cleared() {
+    let mut world = World::fenced(3);
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    world.run_for(ms(REPORT_DELAY_MILLIS - 100));
+    assert_eq!(
+        (absences(&world, 0), absences(&world, 1)),
+        (None, None),
+        "a short interruption is no absence"
+    );
+    world.run_for(MARKER_READ_INTERVAL);
+    let reports = [absences(&world, 0), absences(&world, 1)];
+    let duration = |world: &World, node: usize, of: u8| {
+        let text = absences(world, node).unwrap_or_default();
+        let micros = world.servers[node].node.clock_micros(world.now(ALICE).boot_nanos());
+        Absences::parse(&text).duration(&node_list(3), NodeId(of), micros)
+    };
+    assert!(duration(&world, 0, 2) > ms(5_000) && duration(&world, 0, 1).is_zero());
+    // Other clients that do not reach it keep the reports.
+    restart_client(&mut world, ALICE, 0..2);
+    restart_client(&mut world, BOB, 0..2);
+    world.run_for(MAX_TTL);
+    assert_eq!([absences(&world, 0), absences(&world, 1)], reports);
+    // One that reaches it clears them.
+    world.connect(BOB, 2);
+    world.disconnect(ALICE, 0);
+    world.disconnect(ALICE, 1);
+    world.run_for(MARKER_READ_INTERVAL);
+    assert!(duration(&world, 0, 2).is_zero() && duration(&world, 1, 2).is_zero());
+}
+
+#[test]
+fn absence_reports_of_clients_with_another_list_are_dropped() {
+    let mut world = World::fenced(3);
+    let other = NodeList::new(&["node 0", "node 1", "node 9"]);
+    for node in 0..2 {
+        let text = format!("{:016x} 2:1", other.hash().0);
+        let entry = DataValue { value: Some(text.into()), expires: None };
+        world.servers[node].node.data_mut().insert(DataKey::Absences, entry);
+    }
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    world.run_for(MAX_TTL);
+    assert_eq!(epoch(&world, 0), "1.0", "by them it was absent since 1970, and its seat would be vacant");
+    let ours = format!("{:016x} 2:", node_list(3).hash().0);
+    let since = absences(&world, 0).and_then(|it| it.strip_prefix(&ours)?.parse::<u64>().ok()).expect("ours");
+    let clock = world.servers[0].node.clock_micros(world.now(ALICE).boot_nanos());
+    assert!(clock - since <= MAX_TTL.as_micros() as u64, "since its own report");
+    assert!(roster(&world, 0).is_some_and(|it| it.has(SeatId(3))));
+    connect_to_all(&mut world, ALICE);
+}
