@@ -25,6 +25,15 @@ pub enum InitMode {
     WithoutUnreachable,
 }
 
+/// Whether the node belongs to no lock cluster. A client may have drawn a seat for it, for a founding that others
+/// did not finish.
+fn is_blank(member: &Member) -> bool {
+    let Some(reading) = &member.reading else { return false };
+    let is_waiting =
+        |record: &Record| !record.was_member && record.roster.is_none() && record.accepted.is_none();
+    reading.marker.is_none() || member.view.record.as_ref().is_some_and(is_waiting)
+}
+
 /// The result of an `init`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InitResult {
@@ -105,8 +114,7 @@ impl Membership {
             return;
         }
         self.draws += 1;
-        let seat =
-            |node: usize| SeatId(split_mix(self.client ^ self.draws).rotate_left(8 * node as u32).max(1));
+        let seat = |node: usize| SeatId::drawn(split_mix(self.client ^ self.draws), NodeId(node as u8));
         let mut seats = vec![Seat::default(); self.members.len()];
         for index in 0..self.members.len() {
             seats[self.list.position(NodeId(index as u8))].id = Some(seat(index));
