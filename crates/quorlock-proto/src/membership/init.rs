@@ -103,7 +103,6 @@ impl Membership {
         if self.members.iter().any(Member::is_read_pending) {
             return;
         }
-        let is_blank = |member: &Member| member.reading.as_ref().is_some_and(|it| it.marker.is_none());
         if mode == InitMode::Blank && !self.members.iter().all(is_blank) {
             let result = if self.is_one_cluster() {
                 InitResult::AlreadyInitialized
