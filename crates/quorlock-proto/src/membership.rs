@@ -171,7 +171,7 @@ impl Membership {
     /// The node is disconnected. Its last reading is kept. Poll next.
     pub fn on_down(&mut self, node: NodeId, now: DualTimestamp) {
         self.members[node.index()].disconnect(now);
-        self.end_init(InitResult::Unreachable);
+        self.end_init_if_unreachable();
     }
 
     /// The node's marker reading, or the vote of a node that sent none. Poll next.

@@ -157,6 +157,15 @@ impl Membership {
         }
     }
 
+    /// Ends an `init` that a node was lost for.
+    pub(super) fn end_init_if_unreachable(&mut self) {
+        let up = self.members.iter().filter(|member| member.is_up).count();
+        let skips = self.pending_init.as_ref().is_some_and(|it| it.mode == InitMode::WithoutUnreachable);
+        if !(skips && self.config.quorum().is_met(up)) {
+            self.end_init(InitResult::Unreachable);
+        }
+    }
+
     /// It is done when each node that replies is a member, or cannot be one.
     fn end_init_without_unreachable(&mut self) {
         let Some(roster) = &self.roster else { return };
