@@ -218,9 +218,12 @@ impl Member {
     }
 
     pub(super) fn disconnect(&mut self, now: DualTimestamp) {
-        self.is_up = false;
+        let was_up = core::mem::take(&mut self.is_up);
         self.view.is_up = false;
-        self.begin_absence(now);
+        if was_up {
+            // A failed dial does not begin the absence again.
+            self.begin_absence(now);
+        }
         self.is_reading = false;
         self.pending_write = None;
         self.next_read_at = None;
