@@ -358,6 +358,8 @@ impl Membership {
                 self.report_absences(node);
             }
             self.members[index].set_eligibility(eligibility, max_ttl, now);
+            self.members[index]
+                .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
     }
 
@@ -432,6 +434,9 @@ const fn split_mix(state: u64) -> u64 {
 const READS_PER_TTL: u32 = 4;
 /// When to read again after a failed reading or write.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// When to read a member again that takes part in the choice of the next roster. Another client finishes that within
+/// a few round trips.
+const SEALED_READ_PAUSE: Duration = Duration::from_millis(20);
 /// The longest wait before a first ballot.
 const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
 /// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.

@@ -11,7 +11,7 @@ use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::absence::Absences;
 use crate::roster::proposer::ServerView;
-use crate::roster::record::RecordWrite;
+use crate::roster::record::{Record, RecordWrite};
 use crate::roster::{NodeList, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
@@ -248,6 +248,14 @@ impl Member {
                 self.read_received_at = Some(now);
             }
             Err(vote) => self.read_failure = Some(vote),
+        }
+    }
+
+    /// The node takes part in the choice of the next roster: reads it again soon, to learn the result.
+    pub(super) fn read_if_sealed(&mut self, at: DualTimestamp) {
+        let is_sealed = self.view.record.as_ref().is_some_and(Record::is_sealed);
+        if let Some(next) = self.next_read_at.filter(|_| is_sealed) {
+            self.next_read_at = Some(next.earlier(at));
         }
     }
 
