@@ -117,6 +117,8 @@ pub struct RosterView {
     pub seats: Vec<Seat>,
     /// The nodes whose seat has changed hands since the roster that the client followed before.
     pub changed: NodeSet,
+    /// Whether the client's list of nodes is the roster's. Otherwise a seat may be another node's.
+    pub same_list: bool,
 }
 
 impl RosterView {
@@ -130,6 +132,7 @@ impl RosterView {
             epoch: roster.epoch,
             seats: nodes.iter().map(|node| seat(roster, node)).collect(),
             changed: nodes.iter().filter(has_changed).collect(),
+            same_list: roster.list == list.hash(),
         }
     }
 }
