@@ -201,10 +201,7 @@ impl Member {
         match &self.read_failure {
             Some(Vote::Excluded(exclusion)) => VotingStatus::Excluded(exclusion.clone()),
             Some(Vote::Unknown(failure)) => VotingStatus::Unverified(Some(failure.clone())),
-            _ => match &self.eligibility {
-                Eligibility::NotAMember(reason) => VotingStatus::Unverified(reason.clone()),
-                _ => VotingStatus::Unverified(None),
-            },
+            _ => VotingStatus::Unverified(None),
         }
     }
 
