@@ -229,6 +229,25 @@ fn other_database(server: &Server) -> Vec<String> {
     server.command(&["KEYS", "*"]).expect("a reply")
 }
 
+/// Both clients reach the same servers under different addresses.
+#[tokio::test]
+async fn clients_with_the_same_names_of_nodes_have_the_same_list() {
+    let fleet = blank_servers(3);
+    let address = |server| MovableAddress::of(server).expect("a port");
+    let tunnels: Vec<MovableAddress> = fleet.servers().iter().map(address).collect();
+    let names = ["a", "b", "c"];
+    initialize(Redlock::builder().nodes(fleet.urls()).node_names(names).max_ttl(secs(1)));
+    let urls = || tunnels.iter().map(MovableAddress::url);
+    let named = Redlock::builder().nodes(urls()).node_names(names).max_ttl(secs(1));
+    let unnamed = connected(Redlock::builder().nodes(urls()).max_ttl(secs(1))).await;
+    assert!(seats(&unnamed).await.iter().all(|seat| !seat.same_node_list));
+    unnamed.shutdown(secs(10)).await.expect("no pending release");
+    fleet[1].wipe().expect("flushed");
+    let redlock = connected(named).await;
+    let seats = seats(&redlock).await;
+    assert!(seats.iter().all(|seat| seat.same_node_list) && seats[1].changed_at.is_some(), "{seats:?}");
+}
+
 #[tokio::test]
 async fn a_seat_that_changes_hands_is_reported_once() {
     let mut cluster = fenced_with_max_ttl(3, secs(2));
