@@ -128,7 +128,7 @@ pub struct ServerVersion {
     pub version: String,
 }
 
-/// A node's seat in the roster of its lock cluster. A server that may have lost data takes the seat anew.
+/// A node's seat in the roster of its lock cluster. A server that may have lost data takes it again.
 ///
 /// # Examples
 ///

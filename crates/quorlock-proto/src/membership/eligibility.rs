@@ -134,7 +134,7 @@ pub(super) fn eligibility_of(
 
 /// Why a node that is not a member is not.
 fn explain_no_seat(members: &[Member], roster: Option<&Roster>) -> Option<ReplyFailure> {
-    // Also members that were not told this roster yet: that takes a moment.
+    // Also members that do not carry this roster yet: that takes a moment.
     let has_seat = |member: &&Member| {
         member.is_up
             && member.view.record.as_ref().is_some_and(|it| roster.is_some_and(|roster| roster.has(it.seat)))
