@@ -190,6 +190,13 @@ async fn one_to_nine_nodes_are_accepted() {
 }
 
 #[tokio::test]
+async fn each_node_has_one_name_of_its_own() {
+    assert!(nodes(3).node_names(["a", "b", "c"]).connect_lazy().is_ok());
+    check_rejected(nodes(3).node_names(["a", "b"]), &["2 names for 3 nodes"]);
+    check_rejected(nodes(3).node_names(["a", "b", "a"]), &["two nodes", "\"a\""]);
+}
+
+#[tokio::test]
 async fn a_quorum_is_at_least_a_majority_and_at_most_all_nodes() {
     for quorum in 3..=5 {
         let redlock = nodes(5).quorum(quorum).connect_lazy().expect("valid");

@@ -2,7 +2,7 @@
 
 use tracing::{Instrument, debug_span};
 
-use super::acquire::{AttemptOptions, attempt_with_reconnect};
+use super::attempt::{AttemptOptions, attempt_with_reconnect};
 use super::client::Redlock;
 use super::error::{AcquireError, AdoptError, InvalidInput, InvalidInputKind, NoReply};
 use super::guard::Guard;

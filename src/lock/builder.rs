@@ -50,6 +50,7 @@ use quorlock_proto::roster::NodeList;
 #[must_use = "a client is made by `connect` or `connect_lazy`"]
 pub struct RedlockBuilder {
     nodes: Vec<String>,
+    node_names: Option<Vec<String>>,
     login: Credentials,
     #[cfg(feature = "tls-rustls")]
     tls: TlsFiles,
@@ -162,6 +163,7 @@ impl RedlockBuilder {
             key_prefix: String::new(),
             quorum: None,
             mode: Mode::Fenced,
+            node_names: None,
             initializes: true,
             max_ttl: Duration::from_secs(30),
             fencing_retention: None,
@@ -230,7 +232,9 @@ impl RedlockBuilder {
         let max_ttl = (!is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
-        let list = NodeList::new(&addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let node_names = self.node_names.clone();
+        let list =
+            NodeList::new(&node_names.unwrap_or_else(|| addresses.iter().map(ToString::to_string).collect()));
         let client = entropy::nonce() as u64;
         let members = max_ttl.map(|_| Membership::new(config, drift, list, client, initializes));
         let queue = LocalQueue::new(commands.clone());

@@ -132,6 +132,21 @@ impl Redlock {
         self.shared.has_waited_for_nodes.store(true, Ordering::Relaxed);
     }
 
+    /// Waits, for at most this span, until enough nodes vote under one roster. Returns whether they do. Stops early if
+    /// too few nodes are left that may.
+    pub(super) async fn wait_for_roster(&self, span: Duration) -> bool {
+        let need = self.shared.quorum.needed();
+        let votes = |nodes: &NodeStatusList| nodes.iter().filter(|node| node.is_voting()).count() >= need;
+        let may_vote = |node: &&NodeStatus| {
+            node.is_voting() || node.is_returning || matches!(node.state, NodeState::Unverified(_))
+        };
+        let is_settled =
+            |nodes: &NodeStatusList| votes(nodes) || nodes.iter().filter(may_vote).count() < need;
+        let mut status = self.shared.status.clone();
+        let settled = timeout(span, status.wait_for(is_settled)).await;
+        matches!(settled, Ok(Ok(nodes)) if votes(&nodes))
+    }
+
     /// Waits, for at most this span, until enough nodes vote. Stops early if that is no longer possible, even with the
     /// nodes that have just lost their connection and are dialed again. Returns whether enough nodes vote and at least
     /// one of them had lost its connection.

@@ -2,6 +2,7 @@
 
 mod acquire;
 mod adopt;
+mod attempt;
 mod builder;
 mod client;
 pub(crate) mod error;

@@ -128,7 +128,7 @@ pub struct ServerVersion {
     pub version: String,
 }
 
-/// A node's seat in the roster of its lock cluster. A server that may have lost data takes the seat anew.
+/// A node's seat in the roster of its lock cluster. A server that may have lost data takes it again.
 ///
 /// # Examples
 ///
@@ -152,6 +152,9 @@ pub struct SeatStatus {
     /// When it last changed hands, by the clock of the client that proposed it; `None` if it never did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "unix_seconds"))]
     pub changed_at: Option<SystemTime>,
+    /// Whether this client's list of nodes (host, port and database of each) is the roster's. A client with another
+    /// list gives no node a seat, and may take one node's seat for another's.
+    pub same_node_list: bool,
 }
 
 #[cfg(feature = "serde")]

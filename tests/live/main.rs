@@ -25,6 +25,7 @@ mod probation_bypass;
 mod redundancy;
 mod restarts;
 mod retention;
+mod rosters;
 #[cfg(feature = "serde")]
 mod serialization;
 mod simultaneous_attempts;

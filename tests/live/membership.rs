@@ -6,7 +6,8 @@ use std::time::Duration;
 use quorlock::error::{ConnectError, ExtendError, InitError};
 use quorlock::node::{ExclusionReason, NodeReply, NodeState, ProbationReason};
 use quorlock::{AcquireError, InitOutcome, Redlock, RedlockBuilder};
-use quorlock_chaos::{Data, Fleet, Setup};
+use quorlock_chaos::{Data, Fleet, Server, Setup};
+use tokio::time::Instant;
 
 use crate::support::{
     blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, initialize, is_up, is_voting,
@@ -19,6 +20,15 @@ fn builder_for(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
 
 fn markers(fleet: &Fleet) -> Vec<Option<String>> {
     fleet.servers().iter().map(|it| it.command(&["GET", "quorlock:node"]).expect("up")).collect()
+}
+
+/// The id of each node's lock cluster, from its roster.
+fn cluster_ids(fleet: &Fleet) -> Vec<Option<String>> {
+    let id = |server: &Server| {
+        let record: Option<String> = server.command(&["GET", "quorlock:roster"]).expect("up");
+        record.and_then(|it| it.split(' ').next().filter(|id| !id.starts_with(';')).map(str::to_owned))
+    };
+    fleet.servers().iter().map(id).collect()
 }
 
 /// Connecting fails because a node does not fit the list; the message contains all of these texts.
@@ -68,8 +78,7 @@ async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
         guard.release().await.expect("released");
         eventually("every node votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     }
-    let ids: Vec<Option<String>> =
-        markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
+    let ids = cluster_ids(&fleet);
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }
 
@@ -93,13 +102,14 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     let fleet = blank_servers(5);
     let list = |nodes: [usize; 3]| builder_for(nodes.map(|node| fleet[node].url()));
     initialize(list([0, 1, 2]));
-    // Node 0 belongs to another lock cluster, and the two blank nodes alone are no quorum of members.
-    check_invalid_node_list(list([0, 3, 4]), &["no quorum", "same one"]).await;
+    // Node 0 belongs to a lock cluster with another list, which gives the two blank nodes no seat.
+    check_invalid_node_list(list([0, 3, 4]), &["another lock cluster", "another list of nodes"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
     assert!(matches!(error, AcquireError::NodesExcluded { .. }) && !error.is_retryable(), "{error:?}");
     assert!(error.replies().is_some() && error.retry_after().is_none(), "{error:?}");
-    assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
+    let state = redlock.node_status().await[1].state.clone();
+    assert!(matches!(state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))), "{state:?}");
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "no blank node was initialized");
 }
 
@@ -125,13 +135,17 @@ async fn a_blank_node_is_adopted_when_a_quorum_of_members_is_known() {
     eventually("it votes again", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     guard.release().await.expect("released");
 
-    // Two of three nodes are blank, so a new client cannot identify their lock cluster.
+    // Two of three nodes are blank. A new client knows their lock cluster from the third, and recovers it.
+    let began = Instant::now();
     fleet[0].restart(Data::Empty).expect("restarted");
     fleet[1].restart(Data::Empty).expect("restarted");
+    let ids = cluster_ids(&fleet);
     let fresh = builder(&fleet).connect_lazy().expect("built");
-    let error = fresh.mutex("k").acquire().await.expect_err("fails without waiting");
-    assert!(matches!(error, AcquireError::NodesExcluded { .. }), "{error:?}");
-    assert!(error.to_string().contains("quorlock init"), "{error}");
+    let guard = fresh.mutex("k").ttl(secs(1)).wait_timeout(secs(20)).acquire().await.expect("recovered");
+    assert!(began.elapsed() >= secs(2), "locks of before may still run");
+    guard.release().await.expect("released");
+    eventually("every node votes", || async { fresh.node_status().await.iter().all(is_voting) }).await;
+    assert!(ids[2].is_some() && cluster_ids(&fleet).iter().all(|id| *id == ids[2]), "the same lock cluster");
 }
 
 #[tokio::test]

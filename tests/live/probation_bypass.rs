@@ -2,54 +2,80 @@
 //!
 //! Each test has three nodes. The holder cannot reach node 2, so it has its lock on the nodes 0 and 1. Then
 //! node 1 loses the lock and the sign of the loss. A new client reaches the nodes 1 and 2, which are a
-//! quorum.
+//! quorum: first at once, and then after a client that reached all nodes has given node 1 another seat.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use quorlock::node::{ExclusionReason, NodeState};
 use quorlock::{AcquireError, Guard, Redlock, RedlockBuilder};
-use quorlock_chaos::{ClockLibrary, Data, Fleet, Setup, redis};
+use quorlock_chaos::{ClockLibrary, Data, Fleet, MovableAddress, Setup, redis};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{blank_servers, eventually, initialize, is_voting, millis, secs};
 
 /// The max ttl and the ttl of the lock: long enough to inject the fault and to deny a new client meanwhile.
 const MAX_TTL: Duration = secs(4);
-/// No server listens at port 1.
-const UNREACHABLE: &str = "redis://127.0.0.1:1";
 
 struct Scenario {
     fleet: Fleet,
+    /// All clients have the same list of nodes, whatever they reach.
+    addresses: RefCell<Vec<MovableAddress>>,
 }
 
 impl Scenario {
     fn new(fleet: Fleet) -> Self {
-        let scenario = Self { fleet };
-        initialize(scenario.builder_for([0, 1, 2]));
+        let address = |server| MovableAddress::of(server).expect("a port");
+        let addresses = RefCell::new(fleet.servers().iter().map(address).collect());
+        let scenario = Self { fleet, addresses };
+        initialize(scenario.builder());
         scenario
     }
 
-    /// For clients that reach only these nodes.
-    fn builder_for<const N: usize>(&self, reached: [usize; N]) -> RedlockBuilder {
-        let url =
-            |node| if reached.contains(&node) { self.fleet[node].url() } else { UNREACHABLE.to_owned() };
-        Redlock::builder().nodes((0..3).map(url)).max_ttl(MAX_TTL)
+    fn builder(&self) -> RedlockBuilder {
+        let urls = self.addresses.borrow().iter().map(MovableAddress::url).collect::<Vec<_>>();
+        Redlock::builder().nodes(urls).max_ttl(MAX_TTL)
+    }
+
+    /// From now on, clients reach only these nodes.
+    fn reach(&self, nodes: &[usize]) {
+        for (node, address) in self.addresses.borrow_mut().iter_mut().enumerate() {
+            if nodes.contains(&node) {
+                address.move_to(&self.fleet[node]);
+            } else {
+                address.disconnect();
+            }
+        }
     }
 
     /// Acquires the lock on the nodes 0 and 1. Without renewal, because a renewal might restore the key on
     /// node 1.
     async fn acquire_first(&self) -> Guard {
-        let holder = self.builder_for([0, 1]).connect().await.expect("two of three");
+        self.reach(&[0, 1]);
+        let holder = self.builder().connect().await.expect("two of three");
         let mutex = holder.mutex("k").ttl(MAX_TTL).auto_renew(false);
         let guard = mutex.wait_timeout(secs(20)).acquire().await.expect("two of three");
         assert_eq!(guard.spare_nodes(), 0);
+        self.reach(&[0, 1, 2]);
         guard
     }
 
     /// One attempt by a client without knowledge of the nodes, like each run of the command.
     async fn try_acquire_by_new_client(&self) -> Result<Option<Guard>, AcquireError> {
-        let redlock = self.builder_for([1, 2]).connect().await.expect("two of three");
+        self.reach(&[1, 2]);
+        let redlock = self.builder().connect_lazy().expect("built");
         redlock.mutex("k").ttl(MAX_TTL).try_acquire().await
+    }
+
+    /// Lets a client that reaches every node give node 1 another seat, unless it has one.
+    async fn replace_node_1(&self) {
+        self.reach(&[0, 1, 2]);
+        let other = self.builder().connect().await.expect("a quorum");
+        eventually("the node has another seat", || async {
+            other.node_status().await[1].probation.is_some()
+        })
+        .await;
+        other.shutdown(secs(10)).await.expect("no pending release");
     }
 
     /// Waits until a new client is granted the lock, which must not happen while the first guard is valid.
@@ -58,7 +84,10 @@ impl Scenario {
         let began = Instant::now();
         let mut was_denied = false;
         let attempts = async {
-            loop {
+            for count in 0.. {
+                if count == 1 {
+                    self.replace_node_1().await;
+                }
                 let outcome = self.try_acquire_by_new_client().await;
                 let is_valid = first.is_valid();
                 match outcome {
@@ -71,6 +100,7 @@ impl Scenario {
                 }
                 sleep(millis(20)).await;
             }
+            was_denied
         };
         timeout(secs(20), attempts).await.expect("probation ends")
     }
@@ -108,7 +138,7 @@ async fn probation_is_not_shortened_when_a_clock_is_corrected_after_a_restart() 
         };
         set(-120_000_000);
         scenario.fleet[1].restart(Data::Empty).expect("restarted");
-        let other = scenario.builder_for([0, 1, 2]).connect().await.expect("a quorum");
+        let other = scenario.builder().connect().await.expect("a quorum");
         eventually("the node is on probation", || async { other.node_status().await[1].probation.is_some() })
             .await;
         other.shutdown(secs(10)).await.expect("no pending release");
@@ -130,7 +160,7 @@ async fn probation_is_not_shortened_when_a_clock_is_corrected_after_a_restart() 
 async fn a_reset_of_the_statistics_does_not_hide_an_eviction() {
     repeat_until_conclusive(async || {
         let scenario = Scenario::new(blank_servers(3));
-        let other = scenario.builder_for([0, 1, 2]).connect().await.expect("all nodes are up");
+        let other = scenario.builder().connect().await.expect("all nodes are up");
         eventually("every node votes", || async { other.node_status().await.iter().all(is_voting) }).await;
         let first = scenario.acquire_first().await;
         let set = |option, value| {
@@ -159,7 +189,7 @@ async fn a_database_that_is_swapped_back_casts_no_vote() {
     repeat_until_conclusive(async || {
         let scenario = Scenario::new(blank_servers(3));
         scenario.fleet[1].swap_databases().expect("swapped");
-        let other = scenario.builder_for([0, 1, 2]).connect().await.expect("a quorum");
+        let other = scenario.builder().connect().await.expect("a quorum");
         eventually("the blank node has a marker", || async { scenario.node_1_has("quorlock:node") }).await;
         // Afterwards this database votes.
         eventually("its probation ends", || async { other.node_status().await.iter().all(is_voting) }).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Guard, Redlock, RedlockBuilder};
+use quorlock::{Guard, InitOutcome, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, LinkRules, Proxy, Server, Setup};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
@@ -264,6 +264,17 @@ async fn a_read_only_client_does_not_initialize_blank_nodes() {
     let mut cluster = fenced_with_max_ttl(3, MAX_TTL);
     let read_only_client = read_only_client(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &read_only_client).await;
-    assert_eq!(nodes_with_key(&cluster, "quorlock:node"), 0);
+    // At most it has drawn seats, when it still knew the other nodes as members.
+    let has_roster = |server: &Server| {
+        let record: Option<String> = server.command(&["GET", "quorlock:roster"]).expect("a reply");
+        record.is_some_and(|it| it != NO_ROSTER)
+    };
+    assert!(!cluster.servers().iter().any(has_roster));
     assert!(!read_only_client.node_status().await.iter().any(is_up));
+    // So they still are new servers.
+    let outcome = builder(&cluster).initialize().await.expect("no node belongs to a lock cluster");
+    assert_eq!(outcome, InitOutcome::Initialized);
 }
+
+/// A record without roster, promise and accepted proposal.
+const NO_ROSTER: &str = ";;;";

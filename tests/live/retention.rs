@@ -117,13 +117,13 @@ async fn a_new_client_detects_a_clock_that_was_set_back_before_it_connected() {
     let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("server starts");
     let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).fencing_retention(secs(4));
     initialize(builder.clone());
-    let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
+    let base = || marker(&servers[0])[8].parse::<u64>().expect("a base");
     let redlock = builder.clone().connect().await.expect("all nodes are up");
     let noted =
         || async { servers[0].command::<Option<u64>>(&["GET", "quorlock:clock"]).expect("up").is_some() };
     eventually("the node has a clock record", noted).await;
     // The marker is older than the step, so its own time does not reveal the step.
-    let since = marker(&servers[0])[7].parse::<u64>().expect("a time");
+    let since = marker(&servers[0])[6].parse::<u64>().expect("a time");
     let is_old = || async { clock_micros(&servers[0]) > since + 3_500_000 };
     eventually("the marker is older than the step, and the clock was recorded since", is_old).await;
     let _ = redlock.shutdown(secs(1)).await;
@@ -203,7 +203,7 @@ async fn a_clock_that_was_once_far_ahead_does_not_make_fences_permanent() {
     initialize(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
     let redlock = builder.connect().await.expect("all nodes are up");
-    let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
+    let base = || marker(&servers[0])[8].parse::<u64>().expect("a base");
     eventually("the node has a new marker", || async { base() == 1_900_000_000_000_000 }).await;
     eventually("it votes", || async { redlock.node_status().await.iter().all(is_voting) }).await;
     let numbers = |last: u64| {

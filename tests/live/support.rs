@@ -116,17 +116,19 @@ impl Drop for Worker {
     }
 }
 
-/// Every key on every node, without markers, clock records and fences, which nodes keep on purpose.
+/// Every key on every node, without fences and what a node keeps of its lock cluster and clock.
 pub(crate) fn lock_keys(fleet: &Fleet) -> Vec<Vec<String>> {
     let keys = |server: &Server| {
         let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("a reply");
-        let is_kept =
-            |key: &String| ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&key.as_str());
-        keys.retain(|key| !is_kept(key) && !key.starts_with("quorlock:fence:"));
+        keys.retain(|key| !KEPT_KEYS.contains(&key.as_str()) && !key.starts_with("quorlock:fence:"));
         keys
     };
     fleet.servers().iter().map(keys).collect()
 }
+
+/// What a node keeps of its lock cluster and its clock.
+const KEPT_KEYS: [&str; 5] =
+    ["quorlock:node", "quorlock:roster", "quorlock:absent", "quorlock:clock", "quorlock:high"];
 
 pub(crate) fn key_count(fleet: &Fleet) -> usize {
     lock_keys(fleet).iter().map(Vec::len).sum()

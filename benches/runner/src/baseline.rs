@@ -191,13 +191,12 @@ impl BaselineClient {
 /// of its numbers.
 fn marker_args(marker: &str) -> Outcome<Vec<u8>> {
     let fields: Vec<&str> = marker.split(' ').collect();
-    let ["quorlock3", _, _, _, max_ttl_millis, _, _, since_micros, _, base_micros] = fields[..] else {
+    let ["quorlock4", _, _, _, _, _, votes_from, _, base] = fields[..] else {
         return Err(format!("unknown format of a marker: {marker:?}").into());
     };
-    let votes_from = since_micros.parse::<u64>()? + max_ttl_millis.parse::<u64>()? * 1000;
-    let above = votes_from.max(base_micros.parse()?);
+    let above = votes_from.parse::<u64>()?.max(base.parse()?);
     let mut bytes = Vec::new();
-    encode_args(&mut bytes, &[marker, &votes_from.to_string(), &above.to_string()]);
+    encode_args(&mut bytes, &[marker, votes_from, &above.to_string()]);
     Ok(bytes)
 }
 

@@ -10,7 +10,7 @@ use crate::Server;
 /// A loopback port that forwards connections to a server, and can be [moved](Self::move_to) to another. It
 /// acts like a virtual IP, a DNS name or a load balancer that is pointed at another server.
 ///
-/// Its connections end with a move, with its drop, and when their server ends. A [`Proxy`](crate::Proxy)
+/// Its connections end with a [move](Self::move_to), with its drop, and when their server ends. A [`Proxy`](crate::Proxy)
 /// applies changes a moment later; here a move is complete when the call returns. Nothing sent afterwards
 /// reaches the previous server.
 #[derive(Debug)]
@@ -46,6 +46,17 @@ impl MovableAddress {
     /// Points the address at another server. Existing connections break.
     pub fn move_to(&mut self, server: &Server) {
         self.redirect(Some(server.port()));
+    }
+
+    /// Points the address at another server. Existing connections stay with the previous one, as those of a DNS name
+    /// do.
+    pub fn move_new_connections_to(&mut self, server: &Server) {
+        lock(&self.shared).upstream = Some(server.port());
+    }
+
+    /// Points the address at no server. Existing connections break, and new ones end at once.
+    pub fn disconnect(&mut self) {
+        self.redirect(Some(UNUSED_PORT));
     }
 
     /// The URL to dial, without a password.
@@ -107,3 +118,6 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     // No code panics while it holds this mutex.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// No server listens at this port.
+const UNUSED_PORT: u16 = 1;

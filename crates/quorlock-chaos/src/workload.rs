@@ -67,6 +67,7 @@ pub async fn client() -> Result<(), String> {
 fn connect(spec: &ClientSpec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
+        .node_names(&spec.node_names)
         .max_clock_drift(spec.drift)
         .reply_timeout(Duration::from_millis(spec.reply_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));

@@ -1,6 +1,8 @@
 //! `quorlock doctor`: checks every node, and names each problem with its fix.
 
-use std::time::Duration;
+mod roster;
+
+use std::time::{Duration, SystemTime};
 
 use quorlock::node::{
     DialStep, ExclusionReason, Fences, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence,
@@ -43,6 +45,8 @@ struct DoctorReport<'a> {
     quorum: usize,
     votes: usize,
     can_acquire: bool,
+    /// The number of the roster, if one was read.
+    roster: Option<&'a str>,
     nodes: Vec<NodeFindings<'a>>,
     /// About no single node.
     findings: &'a [Finding],
@@ -122,6 +126,10 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
             None => finding,
         }));
     }
+    for (node, findings) in nodes.iter().zip(&mut findings) {
+        findings.extend(roster::seat_finding(node, SystemTime::now()));
+    }
+    general.extend(roster::list_finding(&nodes));
     if findings.iter().flatten().any(lacks_permissions) {
         general.push(problem(PERMISSIONS.to_owned()));
     }
@@ -146,6 +154,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
             quorum,
             votes: nodes::voting(&nodes),
             can_acquire,
+            roster: roster::epoch(&nodes),
             nodes: nodes.iter().zip(findings.iter().map(Vec::as_slice)).map(with_findings).collect(),
             findings: &general,
         });
@@ -315,6 +324,7 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
             lines.push(format!("{:width$}  {} {}", "", bullet(finding), finding.message));
         }
     }
+    lines.extend(roster::summary(nodes));
     for finding in general {
         lines.push(format!("{} {}", bullet(finding), finding.message));
     }

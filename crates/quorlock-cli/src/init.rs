@@ -36,7 +36,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             (outcome, nodes, NodeReplies::default(), None)
         }
         Err(error) => {
-            let (outcome, nodes, replies, failure) = failed(error)?;
+            let (outcome, nodes, replies, failure) = failed(error, &args)?;
             (outcome, nodes, replies, Some(failure))
         }
     };
@@ -46,7 +46,14 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         let nodes = nodes.iter().map(NodeView::from).collect();
         print_json(&InitReport { outcome, quorum, max_ttl_ms, fencing_retention_ms, nodes, replies });
     } else if failure.is_none() {
-        print(&summary(outcome, &nodes, quorum, [max_ttl, fencing_retention]));
+        let head = match (outcome, args.without_unreachable) {
+            ("initialized", true) => {
+                "a lock cluster; the seats of nodes that could not be reached are vacant"
+            }
+            ("initialized", false) => "a new lock cluster",
+            _ => "already a lock cluster; nothing was changed",
+        };
+        print(&summary(head, outcome, &nodes, quorum, [max_ttl, fencing_retention]));
     }
     failure.map_or(Ok(0), Err)
 }
@@ -74,7 +81,10 @@ async fn initialized(builder: RedlockBuilder, args: &InitArgs) -> Result<InitOut
 }
 
 /// Why nothing was initialized, node by node.
-fn failed(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
+fn failed(
+    error: InitError,
+    args: &InitArgs,
+) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
     let (outcome, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes, .. } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
@@ -94,12 +104,20 @@ fn failed(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, NodeReplie
         InitError::Unreachable { nodes, .. } => {
             let code = exit::code_of_exclusions(&nodes).unwrap_or(exit::NO_QUORUM);
             let is_down = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
-            let head = if nodes.iter().any(is_down) {
+            let head = if args.without_unreachable {
+                "not all of the nodes that reply have a seat, and a quorum must"
+            } else if nodes.iter().any(is_down) {
                 "nothing was changed: not all nodes are up, and all must be"
             } else {
                 "nothing was changed: not all nodes admit this client, and all must"
             };
-            ("unreachable", nodes, code, head, "fix these (`quorlock doctor` says how) and run this again")
+            let tail = if args.force || args.without_unreachable {
+                "fix these (`quorlock doctor` says how) and run this again"
+            } else {
+                "fix these (`quorlock doctor` says how) and run this again; or, if the servers that cannot be reached are \
+                 off, add --without-unreachable"
+            };
+            ("unreachable", nodes, code, head, tail)
         }
         InitError::Connect(error) => return Err(error.into()),
         error => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
@@ -125,12 +143,13 @@ fn state_of(node: &NodeStatus) -> String {
     }
 }
 
-fn summary(outcome: &str, nodes: &[NodeStatus], quorum: usize, durations: [Duration; 2]) -> String {
-    let head = if outcome == "initialized" {
-        "a new lock cluster"
-    } else {
-        "already a lock cluster; nothing was changed"
-    };
+fn summary(
+    head: &str,
+    outcome: &str,
+    nodes: &[NodeStatus],
+    quorum: usize,
+    durations: [Duration; 2],
+) -> String {
     let [max_ttl, retention] = durations.map(humantime::format_duration);
     let count = counted(nodes.len(), "node");
     let problems = nodes.iter().filter_map(|node| Some((node, nodes::problem_of(node)?)));

@@ -171,7 +171,7 @@ impl Membership {
     /// The node is disconnected. Its last reading is kept. Poll next.
     pub fn on_down(&mut self, node: NodeId, now: DualTimestamp) {
         self.members[node.index()].disconnect(now);
-        self.end_init(InitResult::Unreachable);
+        self.end_init_if_unreachable();
     }
 
     /// The node's marker reading, or the vote of a node that sent none. Poll next.
@@ -360,6 +360,8 @@ impl Membership {
                 self.report_absences(node);
             }
             self.members[index].set_eligibility(eligibility, max_ttl, now);
+            self.members[index]
+                .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
     }
 
@@ -435,6 +437,9 @@ const fn split_mix(state: u64) -> u64 {
 const READS_PER_TTL: u32 = 4;
 /// When to read again after a failed reading or write.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// When to read a member again that takes part in the choice of the next roster. Another client finishes that within
+/// a few round trips.
+const SEALED_READ_PAUSE: Duration = Duration::from_millis(20);
 /// The longest wait before a first ballot.
 const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
 /// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.

@@ -50,6 +50,16 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeatId(pub u64);
 
+impl SeatId {
+    /// The seat for a node that these random bits give. It differs for each of the nodes, of which there are at
+    /// most nine, and is never 0.
+    #[must_use]
+    pub const fn drawn(random: u64, node: NodeId) -> Self {
+        let bits = random.rotate_left(7 * node.0 as u32);
+        Self(if bits == 0 { 1 } else { bits })
+    }
+}
+
 /// The hash of a client's list of nodes: host, port and database of each, sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListHash(pub u64);
@@ -107,6 +117,8 @@ pub struct RosterView {
     pub seats: Vec<Seat>,
     /// The nodes whose seat has changed hands since the roster that the client followed before.
     pub changed: NodeSet,
+    /// Whether the client's list of nodes is the roster's. Otherwise a seat may be another node's.
+    pub same_list: bool,
 }
 
 impl RosterView {
@@ -120,6 +132,7 @@ impl RosterView {
             epoch: roster.epoch,
             seats: nodes.iter().map(|node| seat(roster, node)).collect(),
             changed: nodes.iter().filter(has_changed).collect(),
+            same_list: roster.list == list.hash(),
         }
     }
 }
@@ -263,3 +276,18 @@ const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 /// The longest pause between two changes of one seat.
 const MAX_CHANGE_PAUSE: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_nine_nodes_draws_a_seat_of_its_own() {
+        let mut seats: Vec<SeatId> =
+            (0..9).map(|node| SeatId::drawn(0x0123_4567_89ab_cdef, NodeId(node))).collect();
+        seats.sort_unstable();
+        seats.dedup();
+        assert_eq!(seats.len(), 9);
+        assert_ne!(SeatId::drawn(0, NodeId(0)), SeatId(0));
+    }
+}

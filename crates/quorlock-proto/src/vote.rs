@@ -78,7 +78,7 @@ pub enum ReplyFailure {
     NoScript,
     /// The node's marker differs from the expected one; the marker is being read again.
     MarkerMismatch,
-    /// Too few nodes have confirmed the lock cluster for this node to vote in it.
+    /// It has no seat: it is new, or may have lost data, and too few other nodes reply to give it one.
     Unverified,
     /// An error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and similar.
     TransientError(Arc<str>),
@@ -283,8 +283,9 @@ impl fmt::Display for ReplyFailure {
             Self::ConnectionLost => f.write_str("connection lost before the reply"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Unverified => f.write_str(
-                "does not vote yet: more nodes must reply to verify its lock cluster (all of them, if the \
-                 lock cluster is new); see the state of the other nodes",
+                "does not vote yet: more nodes must reply to give it a seat (all of them, if the lock cluster is \
+                 new, or without the others after the max ttl); see the state of the other nodes, or, if they are \
+                 off, run `quorlock init --without-unreachable`",
             ),
             Self::MarkerMismatch => f.write_str("its marker has changed and is being read again"),
             Self::TransientError(message) => write!(f, "cannot vote now: {message}"),

@@ -212,7 +212,9 @@ impl Driver {
             let changed_at = (seat.changed_millis > 0)
                 .then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(seat.changed_millis));
             let is_vacant = seat.id.is_none();
-            link.status.seat = Some(SeatStatus { epoch: Arc::clone(&epoch), is_vacant, changed_at });
+            let same_node_list = view.same_list;
+            link.status.seat =
+                Some(SeatStatus { epoch: Arc::clone(&epoch), is_vacant, changed_at, same_node_list });
             if view.changed.contains(NodeId(index as u8)) {
                 let (node, epoch) = (Arc::clone(&link.status.address), Arc::clone(&epoch));
                 self.events.emit(&Event::SeatChanged { node, epoch, is_vacant });

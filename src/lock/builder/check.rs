@@ -66,11 +66,27 @@ impl RedlockBuilder {
                 .of("nodes"));
             }
         }
+        self.check_node_names(count)?;
         #[cfg(feature = "tls-rustls")]
         self.check_tls(&addresses)?;
         self.check_names()?;
         self.check_spans()?;
         Ok((quorum, drift, addresses))
+    }
+
+    fn check_node_names(&self, count: usize) -> Result<(), InvalidInput> {
+        let Some(names) = &self.node_names else { return Ok(()) };
+        let invalid = |kind, message: String| Err(InvalidInput::new(kind, message).of("node_names"));
+        if names.len() != count {
+            let message = format!("{} names for {count} nodes: give each node one", names.len());
+            return invalid(InvalidInputKind::Conflict, message);
+        }
+        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            Some((_, name)) => {
+                invalid(InvalidInputKind::Duplicate, format!("two nodes have the name {name:?}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Reads the files for TLS and checks their content, as [`connect`](Self::connect) and

@@ -31,6 +31,25 @@ impl RedlockBuilder {
         self
     }
 
+    /// The names under which the [roster](crate::safety) knows the nodes, in the order of [`nodes`](Self::nodes). Needed
+    /// where clients reach one node under different addresses: through NAT, a tunnel or a proxy. Otherwise their lists
+    /// differ, and only clients with the list of the lock cluster give a restarted node its seat. Defaults to the
+    /// addresses: host, port and database.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let tunnels = ["redis://localhost:7001", "redis://localhost:7002", "redis://localhost:7003"];
+    /// let builder = Redlock::builder().nodes(tunnels).node_names(["a", "b", "c"]);
+    /// assert_eq!(builder.check(), Ok(()));
+    /// ```
+    pub fn node_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.node_names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// The user for nodes whose URL has none. Defaults to Redis' default user.
     ///
     /// # Examples

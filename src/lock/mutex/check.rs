@@ -1,6 +1,6 @@
 //! Validates the options of a lock, alone and together.
 
-use super::super::acquire::AttemptOptions;
+use super::super::attempt::AttemptOptions;
 use super::super::error::{InvalidInput, InvalidInputKind};
 use super::Mutex;
 use quorlock_proto::request::{Key as LockName, LockSpec};

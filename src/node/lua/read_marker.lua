@@ -1,5 +1,5 @@
--- Returns the node's marker and record, and the server's incarnation. Before, writes a new marker and record,
--- or new absence reports, if requested. Records the node's clock.
+-- Returns the node's marker and record, and the server's incarnation. Records the node's clock.
+-- Before, writes a new marker and record, or new absence reports, if requested.
 --
 -- KEYS[1]  the node's marker
 -- KEYS[2]  the last recorded time of the node's clock, in microseconds

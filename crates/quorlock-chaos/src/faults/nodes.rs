@@ -55,6 +55,11 @@ impl Nodes {
         self.all.iter().map(|node| node.proxy.url(side)).collect()
     }
 
+    /// The names of the nodes, the same for all clients.
+    pub(crate) fn names(&self) -> Vec<String> {
+        (0..self.all.len()).map(|node| format!("node {node}")).collect()
+    }
+
     /// The URLs that bypass the proxies.
     pub(crate) fn direct_urls(&self) -> Vec<String> {
         self.all.iter().map(|node| lock(&node.server).url()).collect()

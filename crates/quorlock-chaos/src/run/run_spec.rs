@@ -83,7 +83,7 @@ impl RunSpec<'_> {
             }
         }
         if self.server.is_fenced {
-            initialize(nodes.direct_urls())?;
+            initialize(nodes.direct_urls(), nodes.names())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because the watchdog removes that in every case.
@@ -159,6 +159,7 @@ impl RunState<'_> {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
+            node_names: self.nodes.names(),
             tasks: *tasks,
             keys: self.keys().collect(),
             ttl_ms: TTL.as_millis() as u64,
@@ -273,11 +274,12 @@ impl RunState<'_> {
 }
 
 /// Initializes new servers as a lock cluster.
-fn initialize(urls: Vec<String>) -> Result<(), RunError> {
+fn initialize(urls: Vec<String>, names: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let initialized = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_TIMEOUT);
+        let builder =
+            Redlock::builder().nodes(urls).node_names(names).max_ttl(MAX_TTL).dial_timeout(DIAL_TIMEOUT);
         runtime.map(|runtime| runtime.block_on(builder.initialize()))
     });
     match initialized.join().expect("no panic") {

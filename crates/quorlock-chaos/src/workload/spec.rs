@@ -24,6 +24,8 @@ pub(crate) struct ClientSpec {
     pub(crate) process: u32,
     pub(crate) seed: u64,
     pub(crate) urls: Vec<String>,
+    /// The nodes' names: each side of the network reaches them under other addresses.
+    pub(crate) node_names: Vec<String>,
     /// The number of its tasks.
     pub(crate) tasks: u32,
     /// The names of all locks.

@@ -85,13 +85,12 @@ fn forced_init_makes_one_cluster_of_blank_and_other_nodes() {
     let world = World::of(3);
     world.fleet[0].wipe().expect("wiped");
     world.fleet[1].wipe().expect("wiped");
-    let rejected = world.output(&["init"]);
-    assert_eq!(rejected.code, Some(78), "{rejected:?}");
-    assert_eq!(
-        rejected.stderr.lines().filter(|line| line.ends_with("  uninitialized")).count(),
-        2,
-        "{rejected:?}"
-    );
+    // The third node knows the lock cluster, and both get their seats back. Their locks may be lost.
+    let init = world.output(&["init"]);
+    assert_eq!(init.code, Some(0), "{init:?}");
+    assert!(init.stdout.contains("nothing was changed"), "{init:?}");
+    assert_eq!(init.stdout.matches("casts no vote for").count(), 2, "{init:?}");
+    assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(69));
     assert_eq!(world.output(&["init", "--force"]).code, Some(0));
     assert_eq!(world.output(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }

@@ -24,6 +24,7 @@ mod process_environment;
 mod processes;
 mod programs;
 mod reaper;
+mod rosters;
 mod run;
 mod secrets;
 mod settings;

@@ -145,13 +145,16 @@ fn processes_that_the_command_leaves_running_end_with_it() {
 
 #[test]
 fn waiting_outlasts_missing_nodes() {
-    // The returning node is on probation for the max ttl.
+    // The returning nodes are on probation for the max ttl. One of them alone is not enough: of the two others, one is
+    // down, so no majority of the members remembers the roster.
     let mut world = World::with_max_ttl(3, "1s");
     world.fleet[0].kill();
     world.fleet[1].kill();
     let child = world.quorlock(&["run", "a", "--", "true"]).spawn().expect("a process");
     thread::sleep(std::time::Duration::from_millis(300));
     world.fleet[0].restart(quorlock_chaos::Data::Kept).expect("a server");
+    thread::sleep(std::time::Duration::from_millis(300));
+    world.fleet[1].restart(quorlock_chaos::Data::Kept).expect("a server");
     let output = output_of(child);
     assert_eq!(output.code, Some(0), "{output:?}");
 }

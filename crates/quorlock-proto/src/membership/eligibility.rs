@@ -143,27 +143,15 @@ fn has_vote(record: &Record, roster: &Roster) -> bool {
 
 /// Why a node that is not a member is not.
 fn explain_no_seat(members: &[Member], roster: Option<&Roster>) -> Option<ReplyFailure> {
+    // Also members that do not carry this roster yet: that takes a moment.
     let has_seat = |member: &&Member| {
         member.is_up
-            && member
-                .view
-                .record
-                .as_ref()
-                .is_some_and(|it| roster.is_some_and(|roster| it.is_member_of(roster)))
+            && member.view.record.as_ref().is_some_and(|it| roster.is_some_and(|roster| roster.has(it.seat)))
     };
     let count = members.iter().filter(has_seat).count();
-    let text = match roster {
-        None if members.iter().any(|member| !member.is_up) => {
-            "waits for a lock cluster to be founded, for which all nodes are needed; those that stay unreachable for \
-             the max ttl are left out (at once with `quorlock init --without-unreachable`)"
-        }
-        Some(roster) if count < roster.majority() => {
-            "waits for a seat: it may have lost data, and too few of the others reply; start them, or run `quorlock \
-             init --without-unreachable`"
-        }
-        _ => return None,
-    };
-    Some(ReplyFailure::TransientError(text.into()))
+    let lacks_members = roster.is_none_or(|roster| count < roster.majority());
+    // Where all nodes reply, some client makes the change within a moment.
+    (lacks_members && members.iter().any(|member| !member.is_up)).then_some(ReplyFailure::Unverified)
 }
 
 /// How far ahead of its clock a node follows a number that a client prefers (`lua/acquire_fenced.lua`).

@@ -26,6 +26,15 @@ pub enum InitMode {
     WithoutUnreachable,
 }
 
+/// Whether the node belongs to no lock cluster. A client may have drawn a seat for it, for a founding that others
+/// did not finish.
+fn is_blank(member: &Member) -> bool {
+    let Some(reading) = &member.reading else { return false };
+    let is_waiting =
+        |record: &Record| !record.was_member && record.roster.is_none() && record.accepted.is_none();
+    reading.marker.is_none() || member.view.record.as_ref().is_some_and(is_waiting)
+}
+
 /// The result of an `init`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum InitResult {
@@ -95,7 +104,6 @@ impl Membership {
         if self.members.iter().any(Member::is_read_pending) {
             return;
         }
-        let is_blank = |member: &Member| member.reading.as_ref().is_some_and(|it| it.marker.is_none());
         if mode == InitMode::Blank && !self.members.iter().all(is_blank) {
             let result = if self.is_one_cluster() {
                 InitResult::AlreadyInitialized
@@ -106,8 +114,7 @@ impl Membership {
             return;
         }
         self.draws += 1;
-        let seat =
-            |node: usize| SeatId(split_mix(self.client ^ self.draws).rotate_left(8 * node as u32).max(1));
+        let seat = |node: usize| SeatId::drawn(split_mix(self.client ^ self.draws), NodeId(node as u8));
         let mut seats = vec![Seat::default(); self.members.len()];
         for index in 0..self.members.len() {
             seats[self.list.position(NodeId(index as u8))].id = Some(seat(index));
@@ -148,6 +155,15 @@ impl Membership {
         if let Some(init) = self.pending_init.take() {
             self.skips_absence = false;
             self.init_result = Some((init.operation, result));
+        }
+    }
+
+    /// Ends an `init` that a node was lost for.
+    pub(super) fn end_init_if_unreachable(&mut self) {
+        let up = self.members.iter().filter(|member| member.is_up).count();
+        let skips = self.pending_init.as_ref().is_some_and(|it| it.mode == InitMode::WithoutUnreachable);
+        if !(skips && self.config.quorum().is_met(up)) {
+            self.end_init(InitResult::Unreachable);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::absence::Absences;
 use crate::roster::proposer::ServerView;
-use crate::roster::record::RecordWrite;
+use crate::roster::record::{Record, RecordWrite};
 use crate::roster::{NodeList, Roster, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
@@ -233,10 +233,7 @@ impl Member {
         match &self.read_failure {
             Some(Vote::Excluded(exclusion)) => VotingStatus::Excluded(exclusion.clone()),
             Some(Vote::Unknown(failure)) => VotingStatus::Unverified(Some(failure.clone())),
-            _ => match &self.eligibility {
-                Eligibility::NotAMember(reason) => VotingStatus::Unverified(reason.clone()),
-                _ => VotingStatus::Unverified(None),
-            },
+            _ => VotingStatus::Unverified(None),
         }
     }
 
@@ -250,9 +247,12 @@ impl Member {
     }
 
     pub(super) fn disconnect(&mut self, now: DualTimestamp) {
-        self.is_up = false;
+        let was_up = core::mem::take(&mut self.is_up);
         self.view.is_up = false;
-        self.begin_absence(now);
+        if was_up {
+            // A failed dial does not begin the absence again.
+            self.begin_absence(now);
+        }
         self.is_reading = false;
         self.pending_write = None;
         self.next_read_at = None;
@@ -277,6 +277,14 @@ impl Member {
                 self.read_received_at = Some(now);
             }
             Err(vote) => self.read_failure = Some(vote),
+        }
+    }
+
+    /// The node takes part in the choice of the next roster: reads it again soon, to learn the result.
+    pub(super) fn read_if_sealed(&mut self, at: DualTimestamp) {
+        let is_sealed = self.view.record.as_ref().is_some_and(Record::is_sealed);
+        if let Some(next) = self.next_read_at.filter(|_| is_sealed) {
+            self.next_read_at = Some(next.earlier(at));
         }
     }
 

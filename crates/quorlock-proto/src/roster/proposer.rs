@@ -226,8 +226,8 @@ impl Proposer {
             let is_foreign = server.is_foreign(current, self.list.hash());
             if !is_foreign && server.record.as_ref().is_none_or(has_lost_seat) {
                 // Different for each node of this client, and for each client.
-                let seat = may.random.rotate_left(8 * index as u32) ^ self.client;
-                *write = Some(RecordWrite::DrawSeat(SeatId(seat.max(1))));
+                let seat = SeatId::drawn(may.random ^ self.client, NodeId(index as u8));
+                *write = Some(RecordWrite::DrawSeat(seat));
             }
         }
     }

@@ -126,7 +126,8 @@ impl Testbed {
             let keys: Vec<String> = server.command(&["KEYS", "*"])?;
             // Fenced mode keeps these keys on purpose.
             let is_permanent = |key: &&String| {
-                ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&key.as_str())
+                ["quorlock:node", "quorlock:roster", "quorlock:absent", "quorlock:clock", "quorlock:high"]
+                    .contains(&key.as_str())
                     || key.starts_with("quorlock:fence:")
             };
             results.leftover += keys.iter().filter(|key| !is_permanent(key)).count() as f64;

@@ -1,0 +1,66 @@
+//! What `doctor` reports about the roster: the number, vacant seats, and seats that changed hands lately.
+
+use std::time::{Duration, SystemTime};
+
+use quorlock::node::NodeStatus;
+use quorlock_chaos::checker::counted;
+
+use super::{Finding, warning};
+
+/// The number of the roster that this client follows; none in plain mode, and if no node has one.
+pub(super) fn epoch(nodes: &[NodeStatus]) -> Option<&str> {
+    nodes.iter().find_map(|node| Some(&*node.seat.as_ref()?.epoch))
+}
+
+/// One line about the roster.
+pub(super) fn summary(nodes: &[NodeStatus]) -> Option<String> {
+    let epoch = epoch(nodes)?;
+    let seats = counted(nodes.len(), "seat");
+    if has_other_list(nodes) {
+        return Some(format!("roster {epoch}: {seats}"));
+    }
+    let vacant = nodes.iter().filter(|node| node.seat.as_ref().is_some_and(|it| it.is_vacant)).count();
+    Some(match vacant {
+        0 => format!("roster {epoch}: {seats}"),
+        vacant => format!("roster {epoch}: {seats}, {vacant} vacant"),
+    })
+}
+
+/// The finding on the seat of one node. A client with another list takes one seat for another, so it has none.
+pub(super) fn seat_finding(node: &NodeStatus, now: SystemTime) -> Option<Finding> {
+    let seat = node.seat.as_ref().filter(|seat| seat.same_node_list)?;
+    if seat.is_vacant {
+        return Some(warning(
+            "its seat is vacant: no client could reach its server for long; a server at this address takes it by itself"
+                .to_owned(),
+        ));
+    }
+    // A clock may have been set back since.
+    let ago = now.duration_since(seat.changed_at?).unwrap_or_default();
+    (ago < RECENT).then(|| {
+        let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+        warning(format!(
+            "its seat changed hands {ago} ago: its server was restarted, emptied, promoted or replaced; if not, its \
+             address has moved to another server"
+        ))
+    })
+}
+
+/// The finding on a list of nodes that is not the roster's.
+pub(super) fn list_finding(nodes: &[NodeStatus]) -> Option<Finding> {
+    has_other_list(nodes).then(|| {
+        warning(
+            "this list of nodes is not the list that the lock cluster was founded with (host, port and database of each): a \
+             client with it gives no seat to a server that was restarted or replaced; give all clients the same --nodes, or \
+             stop them and run `quorlock init --force` for a new list"
+                .to_owned(),
+        )
+    })
+}
+
+fn has_other_list(nodes: &[NodeStatus]) -> bool {
+    nodes.iter().filter_map(|node| node.seat.as_ref()).any(|seat| !seat.same_node_list)
+}
+
+/// How long a change of hands is reported.
+const RECENT: Duration = Duration::from_secs(3600);

@@ -1,0 +1,82 @@
+//! The roster in `doctor`, and `init --without-unreachable`.
+
+use quorlock_chaos::Data;
+use serde_json::Value;
+
+use crate::world::{Output, World, output, wait_until};
+
+fn json(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).expect("JSON")
+}
+
+/// The findings below the line of this node.
+fn findings_of(report: &Output, world: &World, index: usize) -> String {
+    let address = format!("127.0.0.1:{} ", world.fleet[index].port());
+    let lines = report.stdout.lines().skip_while(|line| !line.contains(&address)).skip(1);
+    lines.take_while(|line| line.starts_with(' ')).collect()
+}
+
+#[test]
+fn doctor_shows_the_roster_and_the_seats_that_changed_hands() {
+    let mut world = World::with_max_ttl(3, "1s");
+    let doctor = world.output(&["doctor"]);
+    assert!(doctor.stdout.contains("\nroster 1.0: 3 seats\n"), "{doctor:?}");
+    assert!(!doctor.stdout.contains("changed hands"), "{doctor:?}");
+    world.fleet[1].restart(Data::Empty).expect("restarted");
+    wait_until("its seat changes hands", || {
+        let doctor = world.output(&["doctor"]);
+        doctor.stdout.contains("\nroster 1.1: 3 seats\n")
+    });
+    let doctor = world.output(&["doctor"]);
+    assert_eq!(doctor.code, Some(0), "a change is no problem: {doctor:?}");
+    assert!(findings_of(&doctor, &world, 1).contains("· its seat changed hands "), "{doctor:?}");
+    assert_eq!(doctor.stdout.matches("changed hands").count(), 1, "{doctor:?}");
+    let report = json(&world.output(&["doctor", "--json"]));
+    assert_eq!(report["roster"], "1.1", "{report}");
+    let seat = &report["nodes"][1]["seat"];
+    assert_eq!((&seat["epoch"], &seat["is_vacant"]), (&"1.1".into(), &false.into()), "{report}");
+    assert!(seat["changed_at"].is_u64() && report["nodes"][0]["seat"]["changed_at"].is_null(), "{report}");
+}
+
+#[test]
+fn init_without_unreachable_leaves_a_vacant_seat_which_the_server_takes_later() {
+    let mut world = World::uninitialized(3, Some("3s"));
+    world.fleet[2].kill();
+    let init = world.output(&["init"]);
+    assert_eq!(init.code, Some(69), "{init:?}");
+    assert!(init.stderr.contains("--without-unreachable"), "the way out is not named: {init:?}");
+    let init = world.output(&["init", "--without-unreachable"]);
+    assert_eq!(init.code, Some(0), "{init:?}");
+    let early = world.output(&["run", "a", "-n", "--", "true"]);
+    assert_eq!(early.code, Some(69), "the unreachable server may have locks: {early:?}");
+    let late = world.output(&["run", "a", "-w", "20s", "--", "true"]);
+    assert_eq!(late.code, Some(0), "{late:?}");
+    let doctor = world.output(&["doctor"]);
+    assert!(doctor.stdout.contains("\nroster 1.0: 3 seats, 1 vacant\n"), "{doctor:?}");
+    assert!(findings_of(&doctor, &world, 2).contains("its seat is vacant"), "{doctor:?}");
+    world.fleet[2].restart(Data::Empty).expect("started");
+    wait_until("it votes", || {
+        let report = json(&world.output(&["doctor", "--json"]));
+        report["votes"] == 3 && report["nodes"][2]["seat"]["is_vacant"] == false
+    });
+}
+
+#[test]
+fn doctor_warns_of_another_list_of_nodes() {
+    let world = World::with_max_ttl(3, "1s");
+    let usual = world.output(&["doctor"]);
+    assert!(!usual.stdout.contains("this list of nodes"), "{usual:?}");
+    // The same servers under another name.
+    let other = world.fleet.nodes().replacen("127.0.0.1", "localhost", 1);
+    let doctor = output(world.quorlock(&["doctor"]).env("QUORLOCK_NODES", &other));
+    assert_eq!(doctor.code, Some(0), "locks work: {doctor:?}");
+    assert!(doctor.stdout.contains("· this list of nodes is not the list"), "{doctor:?}");
+    let run = output(world.quorlock(&["run", "a", "-n", "--", "true"]).env("QUORLOCK_NODES", &other));
+    assert_eq!(run.code, Some(0), "{run:?}");
+    // Another database of one server: that node is new to the lock cluster, and gets no seat.
+    let other = format!("{}/1", world.fleet.nodes());
+    let doctor = output(world.quorlock(&["doctor"]).env("QUORLOCK_NODES", &other));
+    assert!(doctor.stdout.contains("· this list of nodes is not the list"), "{doctor:?}");
+    assert!(doctor.stdout.contains("another list of nodes"), "{doctor:?}");
+    assert_eq!(doctor.code, Some(1), "one node casts no vote: {doctor:?}");
+}
