@@ -276,7 +276,7 @@ fn read_marker_command(form: ScriptForm, write: Option<&NodeWrite>) -> Cmd {
     match write {
         Some(NodeWrite::Marker(write)) => {
             let MarkerWrite { replaces, incarnation, identity, record, time, written_micros, base_micros } =
-                write;
+                &**write;
             let (micros, is_relative) = match time {
                 MarkerTime::After(span) => (span.as_micros() as u64, 1),
                 MarkerTime::At(micros) => (*micros, 0),

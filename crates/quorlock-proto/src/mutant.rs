@@ -46,8 +46,6 @@ pub(crate) enum Mutant {
     ProbationBeforeChoice,
     /// The votes of one round may be cast under two rosters.
     RoundOfTwoRosters,
-    /// A member votes although it takes part in the choice of the next roster.
-    PromiseDoesNotSeal,
     /// A proposer does not take over the proposal that another client's ballot left.
     NoPromise,
     /// A node that has promised a ballot on the next roster still votes.

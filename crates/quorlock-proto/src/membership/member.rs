@@ -44,11 +44,19 @@ pub(super) struct Member {
     /// The absence reports that were sent to it last.
     sent_absences: Option<Arc<str>>,
     absence: Absence,
-    /// Whether its address must be resolved again.
-    needs_redial: bool,
-    /// Whether it was resolved again since the server lost its seat.
-    was_redialed: bool,
+    redial: Redial,
     reported: VotingStatus,
+}
+
+/// Whether the address of a server that has lost its seat must be resolved again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Redial {
+    /// The server has a seat, or waits for one.
+    #[default]
+    NotNeeded,
+    Needed,
+    /// It was resolved since the server lost its seat.
+    Done,
 }
 
 /// Whether the client reaches a node.
@@ -130,8 +138,10 @@ impl Member {
     }
 
     pub(super) fn take_redial(&mut self) -> bool {
-        let is_due = core::mem::take(&mut self.needs_redial) && self.is_up;
-        self.was_redialed |= is_due;
+        let is_due = self.redial == Redial::Needed && self.is_up;
+        if is_due {
+            self.redial = Redial::Done;
+        }
         is_due
     }
 
@@ -142,8 +152,8 @@ impl Member {
         let Some(record) = &self.view.record else { return };
         let is_told = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
         if !is_told || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
-            self.was_redialed = false;
-        } else if self.was_redialed && self.is_up {
+            self.redial = Redial::NotNeeded;
+        } else if self.redial == Redial::Done && self.is_up {
             self.view.hint = self.view.record.take().and_then(|record| record.roster);
         }
     }
@@ -316,7 +326,8 @@ impl Member {
     ) {
         let Some(reading) = self.reading.as_ref().filter(|_| self.is_up && !self.is_reading) else { return };
         let write = MarkerWrite::of(reading, &self.view, write, max_ttl, now.wall_nanos() / 1000);
-        self.pending_write = write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
+        self.pending_write =
+            write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
     }
 
     pub(super) fn start_probation(
@@ -358,8 +369,11 @@ impl Member {
             }
             eligibility => eligibility,
         };
-        self.needs_redial |= eligibility == Eligibility::Excluded(ExclusionReason::NotInRoster)
-            && self.eligibility != eligibility;
+        if eligibility == Eligibility::Excluded(ExclusionReason::NotInRoster)
+            && self.eligibility != eligibility
+        {
+            self.redial = Redial::Needed;
+        }
         self.eligibility = eligibility;
     }
 

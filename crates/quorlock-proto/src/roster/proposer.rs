@@ -158,7 +158,7 @@ impl Proposer {
             self.abandon();
             self.base.clone_from(&current);
         }
-        self.carry(servers, current.as_ref(), &mut writes);
+        Self::carry(servers, current.as_ref(), &mut writes);
         self.draw_seats(servers, current.as_deref(), may, &mut writes);
         let outcome = self.choose(servers, current.as_ref(), may, &mut writes);
         if outcome == Outcome::Idle {
@@ -172,12 +172,7 @@ impl Proposer {
     }
 
     /// Members of an earlier roster are told the current one, also those that have no seat there any more.
-    fn carry(
-        &self,
-        servers: &[ServerView],
-        current: Option<&Arc<Roster>>,
-        writes: &mut [Option<RecordWrite>],
-    ) {
+    fn carry(servers: &[ServerView], current: Option<&Arc<Roster>>, writes: &mut [Option<RecordWrite>]) {
         let Some(current) = current else { return };
         let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
         let has_majority = members >= current.majority();
@@ -271,21 +266,15 @@ impl Proposer {
         if promised.len() < needed {
             return Outcome::Pending;
         }
-        let proposal = match &self.proposal {
-            Some(proposal) => proposal.clone(),
-            None => {
-                let base = current.map_or_else(Epoch::default, |it| it.epoch);
-                let accepted = promised.iter().filter_map(|(_, it)| it.accepted.as_ref());
-                let accepted = accepted.filter(|(_, it)| it.epoch > base).max_by_key(|(ballot, _)| *ballot);
-                let accepted = accepted.filter(|_| !enabled(Mutant::NoPromise));
-                let proposal = match accepted {
-                    Some((_, proposal)) => proposal.clone(),
-                    None => Arc::new(self.proposal(servers, current.map(|it| &**it), acceptors, next, may)),
-                };
-                self.proposal = Some(proposal.clone());
-                proposal
-            }
-        };
+        let accepted = promised.iter().filter_map(|(_, it)| it.accepted.as_ref());
+        let base = current.map_or_else(Epoch::default, |it| it.epoch);
+        let accepted = accepted.filter(|(_, it)| it.epoch > base && !enabled(Mutant::NoPromise));
+        let taken_over = accepted.max_by_key(|(ballot, _)| *ballot).map(|(_, proposal)| proposal.clone());
+        // Whatever it reads later, a ballot has one proposal.
+        let proposal = self.proposal.clone().or(taken_over).unwrap_or_else(|| {
+            Arc::new(self.proposal(servers, current.map(|it| &**it), acceptors, next, may))
+        });
+        self.proposal = Some(proposal.clone());
         let has_accepted =
             |record: &Record| record.accepted.as_ref().is_some_and(|(other, _)| *other == ballot);
         let accepted = promised.iter().filter(|(_, it)| has_accepted(it)).count();

@@ -115,6 +115,7 @@ fn permissions(random: u64) -> Permissions {
         to_vacate: NodeSet::EMPTY,
         may_found: true,
         may_begin: true,
+        leaves_out_unreachable: false,
         random,
     }
 }

@@ -340,7 +340,7 @@ impl Model for RosterModel {
             Event::Write(client, node) | Event::Delay(client, node) => {
                 let (proposer, writes) = self.decide(state, client);
                 let Some(write) = writes[node].clone() else { return Ok(after) };
-                self.cover(state, client, &proposer, &write, coverage);
+                Self::cover(state, client, &proposer, &write, coverage);
                 after.clients[client].proposer = proposer;
                 let expected = state.clients[client].views[node].record.clone();
                 let server = state.clients[client].connections[node];

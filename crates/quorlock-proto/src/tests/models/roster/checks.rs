@@ -48,7 +48,6 @@ impl RosterModel {
     }
 
     pub(super) fn cover(
-        &self,
         state: &State,
         client: usize,
         proposer: &Proposer,
