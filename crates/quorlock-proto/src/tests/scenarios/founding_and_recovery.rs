@@ -214,14 +214,14 @@ struct Progress(usize, usize, usize);
 
 /// Alice proposes the roster in which the restarted node 4 of five has a seat, and dies. Bob, who cannot reach node
 /// 0, finishes. Returns whether all carry one roster at last.
-fn is_finished_by_another_client(Progress(promises, acceptances, told): Progress) -> bool {
+fn is_finished_by_another_client(Progress(promises, acceptances, informed): Progress) -> bool {
     let mut world = World::fenced(5);
     disconnect_from_all(&mut world, BOB);
     world.restart(4, Data::new());
     world.connect(ALICE, 4);
     world.deliver_all();
     world.run_timers_for(ms(200));
-    for count in [promises, acceptances, told] {
+    for count in [promises, acceptances, informed] {
         for node in 0..count {
             assert!(world.round_trip(ALICE, node), "a write is under way to node {node}");
         }
@@ -239,13 +239,13 @@ fn is_finished_by_another_client(Progress(promises, acceptances, told): Progress
     assert!((1..4).all(|node| is_voting(&world, BOB, node)), "and the members vote");
     world.acquire(BOB);
     let chosen = roster(&world, 1);
-    let is_one = told == 0 || proposed == chosen;
+    let is_one = informed == 0 || proposed == chosen;
     world.connect(BOB, 0);
     world.run_for(SETTLING);
     is_one && roster(&world, 0) == chosen && is_voting(&world, BOB, 0)
 }
 
-/// The roster was chosen, and one member was told.
+/// The roster was chosen, and one member was informed.
 const CHOSEN: Progress = Progress(3, 3, 1);
 
 #[test]

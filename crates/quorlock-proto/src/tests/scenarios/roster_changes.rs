@@ -217,7 +217,10 @@ fn a_server_absent_for_ten_max_ttls_loses_its_seat_and_takes_one_again_when_it_r
     world.run_for(MAX_TTL);
     (0..2).for_each(|client| world.connect(client, 2));
     world.run_for(SETTLING);
-    assert!((0..2).all(|client| world.clients[client].redials == [2]), "it was told that it has no seat");
+    assert!(
+        (0..2).all(|client| world.clients[client].redials == [2]),
+        "each client finds that it has no seat"
+    );
     (0..2).for_each(|client| world.connect(client, 2));
     world.run_for(SETTLING);
     assert!(is_member(&world, 2) && epoch(&world, 0) == "1.2");
