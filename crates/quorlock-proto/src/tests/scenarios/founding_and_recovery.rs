@@ -3,8 +3,8 @@
 
 use super::helpers::{
     HEAD_START, MARKER_READ_INTERVAL, PROBATION, SETTLING, absences, acquire_expecting_failure,
-    assert_votes_after, connect_to_all, disconnect_from_all, epoch, is_member, is_voting, marker,
-    probation_left, restart_client, roster, run_short_clients, status_text, uninitialized_world,
+    assert_votes_after, disconnect_from_all, epoch, is_member, is_voting, marker, probation_left,
+    restart_client, roster, run_short_clients, status_text, uninitialized_world,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -308,5 +308,4 @@ fn absence_reports_of_clients_with_another_list_are_dropped() {
     let clock = world.servers[0].node.clock_micros(world.now(ALICE).boot_nanos());
     assert!(clock - since <= MAX_TTL.as_micros() as u64, "since its own report");
     assert!(roster(&world, 0).is_some_and(|it| it.has(SeatId(3))));
-    connect_to_all(&mut world, ALICE);
 }

@@ -179,8 +179,7 @@ fn time_until_seated(world: &mut World, node: usize) -> Duration {
 #[test]
 fn a_seat_changes_hands_again_only_after_the_max_ttl_which_doubles() {
     let mut world = World::fenced(3);
-    let mut pauses = [Duration::ZERO, MAX_TTL, MAX_TTL * 2].into_iter();
-    for pause in pauses.by_ref() {
+    for pause in [Duration::ZERO, MAX_TTL, MAX_TTL * 2] {
         let wait = time_until_seated(&mut world, 1);
         // A reading sees that the time has come, and then the seat changes hands.
         let range = pause.saturating_sub(SETTLING)..=pause + MARKER_READ_INTERVAL + SETTLING;
