@@ -5,6 +5,7 @@
 mod clock_properties;
 mod disorder;
 mod histories;
+mod marker_properties;
 mod models;
 mod properties;
 mod proposer;

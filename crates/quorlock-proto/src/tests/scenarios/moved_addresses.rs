@@ -1,9 +1,8 @@
 //! An address that leads to another, blank server, while connections to the earlier one stay.
 
-use super::helpers::{HEAD_START, MARKER_READ_INTERVAL};
 use super::helpers::{
-    SETTLING, assert_votes_after, disconnect_from_all, epoch, exclusion_reason, is_member, is_voting, marker,
-    probation_left, restart_client,
+    HEAD_START, MARKER_READ_INTERVAL, SETTLING, assert_votes_after, disconnect_from_all, epoch,
+    exclusion_reason, is_member, is_voting, marker, probation_left, restart_client,
 };
 use crate::mutant::{Mutant, with};
 use crate::request::OperationId;
@@ -79,7 +78,6 @@ fn the_earlier_server_of_an_address_is_not_in_the_roster_and_is_redialed_once() 
     assert!(is_voting(&world, ALICE, 1));
 }
 
-/// A server that is moved back and forth does not take its old seat again.
 #[test]
 fn a_client_that_only_knows_the_new_server_counts_it_after_its_probation() {
     let (mut world, _, server) = with_a_moved_address();

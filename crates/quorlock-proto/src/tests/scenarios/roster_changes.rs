@@ -179,8 +179,7 @@ fn time_until_seated(world: &mut World, node: usize) -> Duration {
 #[test]
 fn a_seat_changes_hands_again_only_after_the_max_ttl_which_doubles() {
     let mut world = World::fenced(3);
-    let mut pauses = [Duration::ZERO, MAX_TTL, MAX_TTL * 2].into_iter();
-    for pause in pauses.by_ref() {
+    for pause in [Duration::ZERO, MAX_TTL, MAX_TTL * 2] {
         let wait = time_until_seated(&mut world, 1);
         // A reading sees that the time has come, and then the seat changes hands.
         let range = pause.saturating_sub(SETTLING)..=pause + MARKER_READ_INTERVAL + SETTLING;
@@ -217,7 +216,10 @@ fn a_server_absent_for_ten_max_ttls_loses_its_seat_and_takes_one_again_when_it_r
     world.run_for(MAX_TTL);
     (0..2).for_each(|client| world.connect(client, 2));
     world.run_for(SETTLING);
-    assert!((0..2).all(|client| world.clients[client].redials == [2]), "it was told that it has no seat");
+    assert!(
+        (0..2).all(|client| world.clients[client].redials == [2]),
+        "each client finds that it has no seat"
+    );
     (0..2).for_each(|client| world.connect(client, 2));
     world.run_for(SETTLING);
     assert!(is_member(&world, 2) && epoch(&world, 0) == "1.2");
