@@ -158,6 +158,7 @@ pub struct SeatStatus {
 }
 
 #[cfg(feature = "serde")]
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn unix_seconds<S: serde::Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     serde::Serialize::serialize(&since.map(|since| since.as_secs()), serializer)

@@ -220,7 +220,7 @@ async fn a_list_with_another_database_makes_no_second_lock_cluster() {
     let same = |seats: &[SeatStatus]| seats.iter().map(|it| it.same_node_list).collect::<Vec<_>>();
     assert_eq!((same(&seats_of(&nodes)), same(&seats(&usual).await)), (vec![false; 3], vec![true; 3]));
     let keys: Vec<String> = other_database(&cluster[2]);
-    assert!(keys.iter().all(|key| !key.starts_with("k")), "{keys:?}");
+    assert!(keys.iter().all(|key| !key.starts_with('k')), "{keys:?}");
 }
 
 /// The keys in database 1.
@@ -238,12 +238,11 @@ async fn clients_with_the_same_names_of_nodes_have_the_same_list() {
     let names = ["a", "b", "c"];
     initialize(Redlock::builder().nodes(fleet.urls()).node_names(names).max_ttl(secs(1)));
     let urls = || tunnels.iter().map(MovableAddress::url);
-    let named = Redlock::builder().nodes(urls()).node_names(names).max_ttl(secs(1));
     let unnamed = connected(Redlock::builder().nodes(urls()).max_ttl(secs(1))).await;
     assert!(seats(&unnamed).await.iter().all(|seat| !seat.same_node_list));
     unnamed.shutdown(secs(10)).await.expect("no pending release");
     fleet[1].wipe().expect("flushed");
-    let redlock = connected(named).await;
+    let redlock = connected(Redlock::builder().nodes(urls()).node_names(names).max_ttl(secs(1))).await;
     let seats = seats(&redlock).await;
     assert!(seats.iter().all(|seat| seat.same_node_list) && seats[1].changed_at.is_some(), "{seats:?}");
 }

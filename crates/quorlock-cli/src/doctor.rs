@@ -2,7 +2,7 @@
 
 mod roster;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use quorlock::node::{
     DialStep, ExclusionReason, Fences, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence,
@@ -127,7 +127,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         }));
     }
     for (node, findings) in nodes.iter().zip(&mut findings) {
-        findings.extend(roster::seat_finding(node, SystemTime::now()));
+        findings.extend(roster::seat_finding(node));
     }
     general.extend(roster::list_finding(&nodes));
     if findings.iter().flatten().any(lacks_permissions) {

@@ -1,6 +1,6 @@
 //! What `doctor` reports about the roster: the number, vacant seats, and seats that changed hands lately.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use quorlock::node::NodeStatus;
 use quorlock_chaos::checker::counted;
@@ -27,7 +27,7 @@ pub(super) fn summary(nodes: &[NodeStatus]) -> Option<String> {
 }
 
 /// The finding on the seat of one node. A client with another list takes one seat for another, so it has none.
-pub(super) fn seat_finding(node: &NodeStatus, now: SystemTime) -> Option<Finding> {
+pub(super) fn seat_finding(node: &NodeStatus) -> Option<Finding> {
     let seat = node.seat.as_ref().filter(|seat| seat.same_node_list)?;
     if seat.is_vacant {
         return Some(warning(
@@ -36,7 +36,7 @@ pub(super) fn seat_finding(node: &NodeStatus, now: SystemTime) -> Option<Finding
         ));
     }
     // A clock may have been set back since.
-    let ago = now.duration_since(seat.changed_at?).unwrap_or_default();
+    let ago = seat.changed_at?.elapsed().unwrap_or_default();
     (ago < RECENT).then(|| {
         let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
         warning(format!(
