@@ -74,7 +74,17 @@ impl Sim<'_> {
         let is_clock_fault = |fault: &Fault| {
             matches!(fault, Fault::ClockSetBack | Fault::RestartClockBehind | Fault::FastNodeClock)
         };
-        if roster.is_recovery() || !self.plan.is_all_fenced() || self.plan.faults.iter().any(is_clock_fault) {
+        // A late write may tell a server a roster that a recovery has replaced.
+        let is_replaced = self
+            .oracle
+            .rosters
+            .keys()
+            .any(|(cluster, epoch)| *cluster != roster.cluster || *epoch > roster.epoch);
+        if is_replaced
+            || roster.is_recovery()
+            || !self.plan.is_all_fenced()
+            || self.plan.faults.iter().any(is_clock_fault)
+        {
             return;
         }
         if let Some(number) = self
