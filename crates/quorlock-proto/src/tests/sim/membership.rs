@@ -6,7 +6,7 @@ use super::engine::{Sim, SimEvent, log_event};
 use super::plan::Fault;
 use super::state::{LinkState, NodeHost};
 use super::stats::{Cause, Invariant};
-use crate::marker::Marker;
+use crate::marker::{ClusterId, Marker};
 use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
 use crate::roster::Roster;
@@ -74,12 +74,9 @@ impl Sim<'_> {
         let is_clock_fault = |fault: &Fault| {
             matches!(fault, Fault::ClockSetBack | Fault::RestartClockBehind | Fault::FastNodeClock)
         };
-        // A late write may tell a server a roster that a recovery has replaced.
-        let is_replaced = self
-            .oracle
-            .rosters
-            .keys()
-            .any(|(cluster, epoch)| *cluster != roster.cluster || *epoch > roster.epoch);
+        // After a recovery or a founding, too few servers may remember the largest number.
+        let is_replaced = roster.cluster != ClusterId::new(0xc1)
+            || self.oracle.rosters.values().any(|it| it.is_recovery() || it.epoch > roster.epoch);
         if is_replaced
             || roster.is_recovery()
             || !self.plan.is_all_fenced()
