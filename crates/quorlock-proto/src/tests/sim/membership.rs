@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::engine::{Sim, SimEvent, log_event};
 use super::plan::Fault;
 use super::state::{LinkState, NodeHost};
-use super::stats::Invariant;
-use crate::marker::Marker;
+use super::stats::{Cause, Invariant};
+use crate::marker::{ClusterId, Marker};
 use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
 use crate::roster::Roster;
@@ -62,7 +62,8 @@ impl Sim<'_> {
         // A recovery does not know the epochs that no server remembers or has in its data.
         if let Some(known) = known.filter(|known| self.plan.quorum.is_met(self.members_of(known))) {
             let message = format!("two rosters of one epoch: {} and {}", known.to_text(), roster.to_text());
-            self.report_violation(Invariant::Membership, &message);
+            let exemption = (self.oracle.moved_until == u64::MAX).then_some(Cause::AddressesMoved);
+            self.report_breach(Invariant::Membership, exemption, &message);
         }
         self.check_fence_base(&roster);
     }
@@ -73,7 +74,14 @@ impl Sim<'_> {
         let is_clock_fault = |fault: &Fault| {
             matches!(fault, Fault::ClockSetBack | Fault::RestartClockBehind | Fault::FastNodeClock)
         };
-        if roster.is_recovery() || !self.plan.is_all_fenced() || self.plan.faults.iter().any(is_clock_fault) {
+        // After a recovery or a founding, too few servers may remember the largest number.
+        let is_replaced = roster.cluster != ClusterId::new(0xc1)
+            || self.oracle.rosters.values().any(|it| it.is_recovery() || it.epoch > roster.epoch);
+        if is_replaced
+            || roster.is_recovery()
+            || !self.plan.is_all_fenced()
+            || self.plan.faults.iter().any(is_clock_fault)
+        {
             return;
         }
         if let Some(number) = self
@@ -98,8 +106,14 @@ impl Sim<'_> {
 
     /// Moves the address to another server.
     pub(super) fn move_address(&mut self, node: usize) -> bool {
+        // A quorum keeps its addresses.
+        let moved = self.nodes.iter().filter(|it| it.ghost.is_some()).count();
         let node_host = &mut self.nodes[node];
-        if node_host.is_down || node_host.is_replica || node_host.ghost.is_some() {
+        if node_host.is_down
+            || node_host.is_replica
+            || node_host.ghost.is_some()
+            || moved + self.plan.quorum.needed() >= self.plan.quorum.nodes()
+        {
             return false;
         }
         let data = if self.rng.chance_permille(500) { Data::new() } else { node_host.redis.data().clone() };

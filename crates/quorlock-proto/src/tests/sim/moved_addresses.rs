@@ -44,7 +44,11 @@ fn moved_addresses_and_other_lists_keep_every_invariant() {
         panic!("{log}\n{}: {:?}", finding.seed, finding.violation);
     }
     println!("{stats}");
-    assert!(stats.faults.get(&Fault::AddressMoved).is_some_and(|moved| *moved > count), "{:?}", stats.faults);
+    assert!(
+        stats.faults.get(&Fault::AddressMoved).is_some_and(|moved| *moved > count / 4),
+        "{:?}",
+        stats.faults
+    );
     // Nearly all histories keep a quorum's data and addresses; only in the others two locks may be valid.
     let overlaps = stats.exempted.iter().filter(|((it, _), _)| *it == Invariant::MutualExclusion);
     assert!(overlaps.map(|(_, times)| times).sum::<u64>() < count / 10, "{:?}", stats.exempted);
