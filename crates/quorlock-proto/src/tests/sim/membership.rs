@@ -9,8 +9,8 @@ use super::stats::{Cause, Invariant};
 use crate::marker::{ClusterId, Marker};
 use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
-use crate::roster::Roster;
 use crate::roster::record::Record;
+use crate::roster::{Epoch, Roster};
 use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, DataKey, SimulatedNode};
 
@@ -75,8 +75,13 @@ impl Sim<'_> {
             matches!(fault, Fault::ClockSetBack | Fault::RestartClockBehind | Fault::FastNodeClock)
         };
         // After a recovery or a founding, too few servers may remember the largest number.
+        let first = Epoch::default().after_recovery();
         let is_replaced = roster.cluster != ClusterId::new(0xc1)
-            || self.oracle.rosters.values().any(|it| it.is_recovery() || it.epoch > roster.epoch);
+            || self
+                .oracle
+                .rosters
+                .values()
+                .any(|it| it.epoch > roster.epoch || it.is_recovery() && it.epoch != first);
         if is_replaced
             || roster.is_recovery()
             || !self.plan.is_all_fenced()
