@@ -31,6 +31,7 @@ mod mutant;
 pub mod pipeline;
 pub mod quorum;
 pub mod request;
+pub mod roster;
 pub mod round;
 #[cfg(feature = "serde")]
 pub mod serialize_duration;

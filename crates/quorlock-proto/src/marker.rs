@@ -14,6 +14,7 @@ use core::time::Duration;
 use crate::fence::{CLOCK_TOLERANCE_MICROS, MAX_MIN_FENCING_NUMBER};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::Quorum;
+use crate::roster::fnv;
 use crate::span::Span;
 
 /// The settings that all clients of a lock cluster must share.
@@ -97,6 +98,12 @@ impl ClusterId {
         Self(bits)
     }
 
+    /// The random bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+
     /// The id of a new lock cluster of these blank servers. All clients compute the same id, so they need no
     /// agreement (FNV-1a, 128 bits, over the sorted names of the incarnations).
     #[must_use]
@@ -104,7 +111,7 @@ impl ClusterId {
         let mut names: Vec<&str> = incarnations.map(Incarnation::as_str).collect();
         names.sort_unstable();
         let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
-        Self(bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME)))
+        Self(fnv(bytes))
     }
 }
 
@@ -252,8 +259,6 @@ impl MarkerReading {
 
 /// The first field of a marker: the version of its format.
 const VERSION: &str = "quorlock3";
-const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,16 @@ pub(crate) enum Mutant {
     WaitQueueTrustedForever,
     /// A change of role, which replaces the data, does not change the incarnation.
     IgnoresRoleChange,
+    /// A client with another list of nodes changes the roster too.
+    AnyListAdopts,
+    /// The probation of a new member counts from before its roster was chosen.
+    ProbationBeforeChoice,
+    /// A member votes although it takes part in the choice of the next roster.
+    PromiseDoesNotSeal,
+    /// A proposer does not take over the proposal that another client's ballot left.
+    NoPromise,
+    /// A roster does not say what numbers the members of earlier ones gave out.
+    NoFenceBase,
     /// A node clock that was set back behind the time noted on the node is accepted.
     IgnoresClockSetBack,
 }

@@ -7,6 +7,8 @@ mod disorder;
 mod histories;
 mod models;
 mod properties;
+mod proposer;
+mod roster_text;
 mod scenarios;
 mod sim;
 mod simulated;

@@ -10,6 +10,7 @@ mod mutants;
 mod node;
 mod operations;
 mod reductions;
+mod roster;
 mod runs;
 mod search;
 mod state;

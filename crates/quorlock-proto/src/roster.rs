@@ -1,0 +1,265 @@
+//! Rosters: who the members of a lock cluster are.
+//!
+//! Each roster names its *seats* and follows from the one before by an agreement of that one's members
+//! ([`proposer`]). So at most one roster has a quorum, whatever addresses point to. A seat belongs to one
+//! incarnation of a server: a server that may have lost data draws another seat, and votes again once a later
+//! roster has it. (A chain of configurations, each chosen by consensus of the one before: Lamport, Malkhi and
+//! Zhou, *Vertical Paxos and primary-backup replication*, 2009.)
+
+pub mod proposer;
+pub mod record;
+pub mod server_view;
+pub mod voting_time;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+use core::time::Duration;
+
+use crate::marker::{ClusterId, LockClusterConfig};
+use crate::quorum::{NodeId, Quorum};
+
+/// The number of a roster. A change counts the second part up. A recovery counts the first part up, so that
+/// its roster is above every roster that absent servers may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch {
+    recovery: u32,
+    change: u32,
+}
+
+impl Epoch {
+    /// The epoch after a change of a member.
+    #[must_use]
+    pub const fn after_change(self) -> Self {
+        Self { change: self.change.saturating_add(1), ..self }
+    }
+
+    /// The epoch after a recovery.
+    #[must_use]
+    pub const fn after_recovery(self) -> Self {
+        Self { recovery: self.recovery.saturating_add(1), change: 0 }
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.recovery, self.change)
+    }
+}
+
+/// The name of one incarnation of a server: 64 random bits, drawn by the client that first writes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeatId(pub u64);
+
+impl SeatId {
+    /// The seat for a node that these random bits give. It differs for each of the nodes, of which there are at
+    /// most nine, and is never 0.
+    #[must_use]
+    pub const fn drawn(random: u64, node: NodeId) -> Self {
+        let bits = random.rotate_left(7 * node.0 as u32);
+        Self(if bits == 0 { 1 } else { bits })
+    }
+}
+
+/// The hash of a client's list of nodes: host, port and database of each, sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListHash(pub u64);
+
+/// A client's list of nodes: its hash, and the position of each node's seat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeList {
+    hash: ListHash,
+    positions: Vec<u8>,
+}
+
+impl NodeList {
+    /// The list of nodes with these names: host, port and database. Seats are in the order of the sorted
+    /// names, so clients may name the nodes in any order.
+    #[must_use]
+    pub fn new(names: &[impl AsRef<str>]) -> Self {
+        let mut sorted: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        sorted.sort_unstable();
+        let position = |name: &str| sorted.iter().position(|it| *it == name).unwrap_or_default() as u8;
+        let positions = names.iter().map(|name| position(name.as_ref())).collect();
+        let hash = fnv(sorted.iter().flat_map(|name| name.bytes().chain([0])));
+        Self { hash: ListHash((hash >> 64) as u64 ^ hash as u64), positions }
+    }
+
+    /// The hash of the list.
+    #[must_use]
+    pub const fn hash(&self) -> ListHash {
+        self.hash
+    }
+
+    /// The position of the node's seat.
+    #[must_use]
+    pub fn position(&self, node: NodeId) -> usize {
+        self.positions.get(node.index()).copied().map_or(usize::MAX, usize::from)
+    }
+}
+
+/// One place in a roster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// Who has it; `None` while it is vacant.
+    pub id: Option<SeatId>,
+    /// When it was taken or vacated, in milliseconds of the proposing client's wall clock; 0 at the founding.
+    pub changed_millis: u64,
+    /// How often it has changed hands in a row, each time within an hour.
+    pub changes: u8,
+}
+
+/// The members of a lock cluster in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Roster {
+    /// The lock cluster.
+    pub cluster: ClusterId,
+    /// Its number.
+    pub epoch: Epoch,
+    /// The list of nodes of the client that founded the lock cluster.
+    pub list: ListHash,
+    /// The settings of the lock cluster.
+    pub config: LockClusterConfig,
+    /// Every fencing number under this roster is above this: no member of an earlier roster gave out a larger
+    /// one.
+    pub fence_base: u64,
+    /// One seat for each node, in the order of the sorted list. A vacant seat counts in N.
+    pub seats: Vec<Seat>,
+}
+
+impl Roster {
+    /// The position of a seat.
+    #[must_use]
+    pub fn position(&self, seat: SeatId) -> Option<usize> {
+        self.seats.iter().position(|it| it.id == Some(seat))
+    }
+
+    /// Whether this is one of its seats.
+    #[must_use]
+    pub fn has(&self, seat: SeatId) -> bool {
+        self.position(seat).is_some()
+    }
+
+    /// How many members must agree to the next roster: a majority of all seats. It shares a member with each
+    /// other majority and with each quorum of a lock.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.seats.len() / 2 + 1
+    }
+
+    /// The next roster, in which this seat changes hands.
+    #[must_use]
+    pub fn with_seat(&self, position: usize, id: Option<SeatId>, now_millis: u64) -> Self {
+        let mut next = Self { epoch: self.epoch.after_change(), ..self.clone() };
+        if let Some(seat) = next.seats.get_mut(position) {
+            let is_in_a_row =
+                now_millis.saturating_sub(seat.changed_millis) < MAX_CHANGE_PAUSE.as_millis() as u64;
+            let changes =
+                if is_in_a_row && seat.changed_millis > 0 { seat.changes.saturating_add(1) } else { 0 };
+            *seat = Seat { id, changed_millis: now_millis, changes };
+        }
+        next
+    }
+
+    /// Whether the seat may change hands by itself now: not again within the max ttl, which doubles with each
+    /// change in a row, up to an hour. So two servers behind one address do not take it from each other
+    /// forever.
+    #[must_use]
+    pub fn may_change(&self, position: usize, now_millis: u64) -> bool {
+        let Some(seat) = self.seats.get(position) else { return false };
+        let pause = self.config.max_ttl().saturating_mul(1 << seat.changes.min(20)).min(MAX_CHANGE_PAUSE);
+        let since = now_millis.abs_diff(seat.changed_millis);
+        seat.changed_millis == 0 || since >= pause.as_millis() as u64
+    }
+
+    /// Whether it was chosen by all servers that replied, because no quorum remembered the one before.
+    #[must_use]
+    pub const fn is_recovery(&self) -> bool {
+        self.epoch.change == 0
+    }
+
+    /// A hash of the whole roster, which markers carry (FNV-1a, 128 bits).
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        fnv(self.to_text().bytes())
+    }
+
+    /// The roster as text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let (quorum, config) = (self.config.quorum(), self.config);
+        let Epoch { recovery, change } = self.epoch;
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "{:032x} {recovery} {change} {:016x} {} {} {} {}",
+            self.cluster.bits(),
+            self.list.0,
+            quorum.needed(),
+            config.max_ttl().as_millis(),
+            config.retention().as_millis(),
+            self.fence_base,
+        );
+        for Seat { id, changed_millis, changes } in &self.seats {
+            let _ = write!(text, " {:x}/{changed_millis}/{changes}", id.map_or(0, |id| id.0));
+        }
+        text
+    }
+
+    /// Parses a roster; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split(' ');
+        let cluster = ClusterId::new(u128::from_str_radix(fields.next()?, 16).ok()?);
+        let (recovery, change) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let list = ListHash(u64::from_str_radix(fields.next()?, 16).ok()?);
+        let needed = fields.next()?.parse().ok()?;
+        let max_ttl = Duration::from_millis(fields.next()?.parse().ok()?);
+        let retention = Duration::from_millis(fields.next()?.parse().ok()?);
+        let fence_base = fields.next()?.parse().ok()?;
+        let seats = fields.map(parse_seat).collect::<Option<Vec<Seat>>>()?;
+        let quorum = Quorum::new(seats.len(), Some(needed)).ok()?;
+        Some(Self {
+            cluster,
+            epoch: Epoch { recovery, change },
+            list,
+            config: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
+            fence_base,
+            seats,
+        })
+    }
+}
+
+fn parse_seat(text: &str) -> Option<Seat> {
+    let mut fields = text.split('/');
+    let id = u64::from_str_radix(fields.next()?, 16).ok()?;
+    let (changed_millis, changes) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let id = (id != 0).then_some(SeatId(id));
+    fields.next().is_none().then_some(Seat { id, changed_millis, changes })
+}
+
+/// FNV-1a with 128 bits.
+pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u128 {
+    bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME))
+}
+
+const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+/// The longest pause between two changes of one seat.
+const MAX_CHANGE_PAUSE: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_nine_nodes_draws_a_seat_of_its_own() {
+        let mut seats: Vec<SeatId> =
+            (0..9).map(|node| SeatId::drawn(0x0123_4567_89ab_cdef, NodeId(node))).collect();
+        seats.sort_unstable();
+        seats.dedup();
+        assert_eq!(seats.len(), 9);
+        assert_ne!(SeatId::drawn(0, NodeId(0)), SeatId(0));
+    }
+}

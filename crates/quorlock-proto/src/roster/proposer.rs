@@ -1,0 +1,386 @@
+//! The proposer: finds, finishes and proposes rosters.
+//!
+//! It sees the records of the servers at the addresses of its list, and says what to write next to each.
+//! The next roster is chosen by single-decree Paxos (Lamport, *Paxos made simple*, 2001), whose acceptors are
+//! the members of the one before. A majority promises a ballot. From then on it casts no vote. It accepts
+//! the proposal with the largest ballot that one of them had accepted, or a new one. Once a majority has
+//! accepted, the roster is chosen, and is written to all.
+//!
+//! - **Change**: a server takes the seat at its address, or the seat of an absent server becomes vacant.
+//! - **Recovery**: so many members lost their memory that no quorum is left. All servers that reply must
+//!   accept; the others must have been absent for the max ttl, and their seats become vacant.
+//! - **Founding**: a recovery without an earlier roster.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+use super::record::{Ballot, Record, RecordWrite};
+use super::server_view::{Permissions, ServerView};
+use super::{Epoch, NodeList, Roster, Seat, SeatId};
+use crate::marker::{ClusterId, LockClusterConfig};
+use crate::mutant::{Mutant, enabled};
+use crate::quorum::{NodeId, NodeSet};
+
+/// One client's part in the choice of rosters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proposer {
+    /// Names the client in ballots.
+    client: u64,
+    list: NodeList,
+    config: LockClusterConfig,
+    ballot: Option<Ballot>,
+    /// The roster that the ballot's roster follows.
+    base: Option<Arc<Roster>>,
+    /// What it proposes with this ballot.
+    proposal: Option<Arc<Roster>>,
+}
+
+/// The state of a ballot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is nothing to choose.
+    Idle,
+    /// Something is to be chosen, and no client has begun a ballot.
+    Waiting,
+    /// The client has a ballot.
+    Pending,
+    /// Another client has begun one.
+    Lost,
+}
+
+impl Proposer {
+    /// A proposer for this list of nodes.
+    #[must_use]
+    pub const fn new(client: u64, list: NodeList, config: LockClusterConfig) -> Self {
+        Self { client, list, config, ballot: None, base: None, proposal: None }
+    }
+
+    /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
+    /// else of the one that most servers have in their data, the latest; of two
+    /// with one number, the one with more servers.
+    #[must_use]
+    pub fn current<'a>(&self, servers: &'a [ServerView]) -> Option<&'a Arc<Roster>> {
+        let rosters = || servers.iter().filter_map(ServerView::roster);
+        let in_cluster = |cluster| rosters().filter(|it| it.cluster == cluster).count();
+        let remembering = |roster: &Roster| {
+            let remembers = |server: &&ServerView| {
+                let record = server.record.as_ref().filter(|record| record.was_member);
+                record.and_then(|it| it.roster.as_ref()).is_some_and(|it| it.cluster == roster.cluster)
+            };
+            let is_ours = roster.list == self.list.hash();
+            if is_ours { servers.iter().filter(remembers).count() } else { 0 }
+        };
+        let with_same = |roster: &Arc<Roster>| rosters().filter(|it| *it == roster).count();
+        let rank = |it: &Arc<Roster>| {
+            let servers = (remembering(it), in_cluster(it.cluster));
+            (servers, it.list == self.list.hash(), it.cluster, it.epoch, with_same(it))
+        };
+        rosters().max_by(|one, other| {
+            let by_hash = || if one == other { Ordering::Equal } else { one.hash().cmp(&other.hash()) };
+            rank(one).cmp(&rank(other)).then_with(by_hash)
+        })
+    }
+
+    /// The next write for each server, if it needs one.
+    pub fn writes(
+        &mut self,
+        servers: &[ServerView],
+        may: &Permissions,
+    ) -> (Vec<Option<RecordWrite>>, Outcome) {
+        let mut writes = alloc::vec![None; servers.len()];
+        let current = self.current(servers).cloned();
+        if current.as_ref().is_some_and(|it| it.list != self.list.hash()) && !enabled(Mutant::AnyListAdopts) {
+            self.abandon();
+            return (writes, Outcome::Idle);
+        }
+        if self.base != current {
+            self.abandon();
+            self.base.clone_from(&current);
+        }
+        Self::carry(servers, current.as_ref(), &mut writes);
+        self.draw_seats(servers, current.as_deref(), may, &mut writes);
+        let outcome = self.choose(servers, current.as_ref(), may, &mut writes);
+        if outcome == Outcome::Idle {
+            self.abandon();
+        }
+        (writes, outcome)
+    }
+
+    fn abandon(&mut self) {
+        (self.ballot, self.proposal) = (None, None);
+    }
+
+    /// Members of an earlier roster learn the current one, also those that have no seat there any more.
+    fn carry(servers: &[ServerView], current: Option<&Arc<Roster>>, writes: &mut [Option<RecordWrite>]) {
+        let Some(current) = current else { return };
+        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
+        let has_majority = members >= current.majority();
+        for (server, write) in servers.iter().zip(writes) {
+            let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
+            let is_earlier = match record.roster.as_deref() {
+                Some(its) => {
+                    // Two recoveries have one number if the first was lost. What the client read of servers
+                    // that do not reply any more may be the first.
+                    let is_before = its.epoch < current.epoch || its.epoch == current.epoch && has_majority;
+                    its.cluster == current.cluster && is_before && its != &**current
+                }
+                None => true,
+            };
+            if is_earlier && (record.was_member || current.has(record.seat)) {
+                *write = Some(RecordWrite::Carry(current.clone()));
+            }
+        }
+    }
+
+    /// Servers without memory draw a seat. A server that has lost its seat draws another only if the seat at
+    /// its address is vacant: the server that has it now may be the right one for the address.
+    fn draw_seats(
+        &self,
+        servers: &[ServerView],
+        current: Option<&Roster>,
+        may: &Permissions,
+        writes: &mut [Option<RecordWrite>],
+    ) {
+        let up = servers.iter().filter(|server| server.is_up).count();
+        if current.is_none() && !(may.may_found && self.config.quorum().is_met(up)) {
+            return;
+        }
+        for (index, (server, write)) in servers.iter().zip(writes).enumerate().filter(|(_, (it, _))| it.is_up)
+        {
+            let has_lost_seat = |record: &Record| {
+                let position = self.list.position(NodeId(index as u8));
+                record.was_member
+                    && current.is_some_and(|current| {
+                        let is_same = record.roster.as_deref() == Some(current);
+                        is_same
+                            && !current.has(record.seat)
+                            && current.seats.get(position).is_some_and(|it| it.id.is_none())
+                    })
+            };
+            let is_foreign = server.is_foreign(current, self.list.hash());
+            if !is_foreign && server.record.as_ref().is_none_or(has_lost_seat) {
+                // Different for each node of this client, and for each client.
+                let seat = SeatId::drawn(may.random ^ self.client, NodeId(index as u8));
+                *write = Some(RecordWrite::DrawSeat(seat));
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        servers: &[ServerView],
+        current: Option<&Arc<Roster>>,
+        may: &Permissions,
+        writes: &mut [Option<RecordWrite>],
+    ) -> Outcome {
+        let (acceptors, needed, next) = match self.plan(servers, current.map(|it| &**it), may) {
+            Plan::Nothing => return Outcome::Idle,
+            Plan::Change(acceptors, needed) => (acceptors, needed, Next::Change),
+            Plan::Recover(acceptors) => (acceptors, acceptors.len(), Next::Recovery),
+        };
+        let records: Vec<(NodeId, &Record)> = acceptors
+            .iter()
+            .filter_map(|node| Some((node, servers[node.index()].record.as_ref()?)))
+            .collect();
+        let largest = records.iter().filter_map(|(_, it)| it.promised).max().unwrap_or_default();
+        let ballot = match self.ballot {
+            Some(ballot) if ballot >= largest => ballot,
+            Some(_) => {
+                self.abandon();
+                return Outcome::Lost;
+            }
+            None if !may.may_begin => {
+                return if largest == Ballot::default() { Outcome::Waiting } else { Outcome::Lost };
+            }
+            None => Ballot { count: largest.count + 1, client: self.client },
+        };
+        self.ballot = Some(ballot);
+        let promised: Vec<(NodeId, &Record)> =
+            records.iter().filter(|(_, it)| it.promised == Some(ballot)).copied().collect();
+        for (node, record) in &records {
+            if record.promised != Some(ballot) {
+                writes[node.index()] = Some(RecordWrite::Promise(ballot));
+            }
+        }
+        if promised.len() < needed {
+            return Outcome::Pending;
+        }
+        let accepted = promised.iter().filter_map(|(_, it)| it.accepted.as_ref());
+        let base = current.map_or_else(Epoch::default, |it| it.epoch);
+        let accepted = accepted.filter(|(_, it)| it.epoch > base && !enabled(Mutant::NoPromise));
+        let taken_over = accepted.max_by_key(|(ballot, _)| *ballot).map(|(_, proposal)| proposal.clone());
+        // Whatever it reads later, a ballot has one proposal.
+        let proposal = self.proposal.clone().or(taken_over).unwrap_or_else(|| {
+            Arc::new(self.proposal(servers, current.map(|it| &**it), acceptors, next, may))
+        });
+        self.proposal = Some(proposal.clone());
+        let has_accepted =
+            |record: &Record| record.accepted.as_ref().is_some_and(|(other, _)| *other == ballot);
+        let accepted = promised.iter().filter(|(_, it)| has_accepted(it)).count();
+        for (node, record) in &promised {
+            if !has_accepted(record) {
+                writes[node.index()] = Some(RecordWrite::Accept(ballot, proposal.clone()));
+            }
+        }
+        if accepted >= needed {
+            // Chosen: tell all that had a part in it or have one now. A recovery that was taken over may have
+            // no seat of the servers that accepted it, because all were restarted since. They learn it too, so
+            // that the next recovery follows; otherwise each ballot would choose the same roster again.
+            for (node, record) in &records {
+                if record.was_member || next == Next::Recovery || proposal.has(record.seat) {
+                    writes[node.index()] = Some(RecordWrite::Carry(proposal.clone()));
+                }
+            }
+            for (index, server) in servers.iter().enumerate() {
+                if server.candidate_seat().is_some_and(|seat| proposal.has(seat)) {
+                    writes[index] = Some(RecordWrite::Carry(proposal.clone()));
+                }
+            }
+        }
+        Outcome::Pending
+    }
+
+    /// Which servers must agree to what.
+    fn plan(&self, servers: &[ServerView], current: Option<&Roster>, may: &Permissions) -> Plan {
+        let up = nodes(servers, |server| server.is_up);
+        let members =
+            current.map_or(NodeSet::EMPTY, |it| nodes(servers, |server| server.member_record(it).is_some()));
+        if let Some(current) = current
+            && members.len() >= current.majority()
+        {
+            let is_sealed = members
+                .iter()
+                .any(|node| servers[node.index()].record.as_ref().is_some_and(Record::is_sealed));
+            let is_due = is_sealed || self.next_change(servers, current, may).is_some();
+            return if is_due { Plan::Change(members, current.majority()) } else { Plan::Nothing };
+        }
+        let config = current.map_or(self.config, |it| it.config);
+        let quorum = config.quorum();
+        if quorum.nodes() != servers.len() || current.is_none() && !may.may_found {
+            return Plan::Nothing;
+        }
+        // Absent servers may remember, and servers that have not learned it yet do. Vacant seats have no server.
+        let is_vacant = |node: NodeId| {
+            let seat = current.and_then(|it| it.seats.get(self.list.position(node)));
+            seat.is_some_and(|seat| seat.id.is_none())
+        };
+        let has_seat = |record: &Record| current.is_some_and(|it| it.has(record.seat));
+        let may_remember = |node: &NodeId| {
+            let server = &servers[node.index()];
+            if server.is_up {
+                server.record.as_ref().is_some_and(has_seat)
+            } else {
+                !is_vacant(*node) && !may.leaves_out_unreachable
+            }
+        };
+        let remembering = quorum.all().iter().filter(may_remember).count();
+        let absent = quorum.all().without(up);
+        let all_absent = absent.iter().all(|node| is_vacant(node) || may.absent.contains(node));
+        // All servers that reply must take part; each of them has drawn a seat by then.
+        let in_cluster = |server: &ServerView| {
+            let accepts_ours =
+                |record: &Record| record.accepted.as_ref().is_none_or(|(_, it)| it.list == self.list.hash());
+            !server.is_foreign(current, self.list.hash()) && server.record.as_ref().is_some_and(accepts_ours)
+        };
+        let all_take_part = up.iter().all(|node| in_cluster(&servers[node.index()]));
+        if quorum.is_met(up.len()) && !quorum.is_met(remembering) && all_absent && all_take_part {
+            Plan::Recover(up)
+        } else {
+            Plan::Nothing
+        }
+    }
+
+    /// The next seat to change: a server at its address takes it, or it becomes vacant.
+    fn next_change(
+        &self,
+        servers: &[ServerView],
+        current: &Roster,
+        may: &Permissions,
+    ) -> Option<(usize, Option<SeatId>)> {
+        // Without a quorum there is nothing that a further change could disturb.
+        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
+        let is_urgent = !current.config.quorum().is_met(members);
+        let may_change = |position: &usize| is_urgent || current.may_change(*position, may.now_millis);
+        let taken = servers.iter().enumerate().find_map(|(index, server)| {
+            let position = Some(self.list.position(NodeId(index as u8))).filter(may_change)?;
+            let is_foreign = server.is_foreign(Some(current), self.list.hash());
+            let seat = server.candidate_seat().filter(|seat| !is_foreign && !current.has(*seat))?;
+            Some((position, Some(seat)))
+        });
+        let vacated = || {
+            servers.iter().enumerate().find_map(|(index, server)| {
+                let position = self.list.position(NodeId(index as u8));
+                let is_taken = current.seats.get(position)?.id.is_some();
+                (is_taken && !server.is_up && may.to_vacate.contains(NodeId(index as u8)))
+                    .then_some((position, None))
+            })
+        };
+        taken.or_else(vacated)
+    }
+
+    /// This client's proposal. An acceptor's largest number is read after its promise: it gives out no other.
+    fn proposal(
+        &self,
+        servers: &[ServerView],
+        current: Option<&Roster>,
+        acceptors: NodeSet,
+        next: Next,
+        may: &Permissions,
+    ) -> Roster {
+        let largest = acceptors.iter().map(|node| servers[node.index()].largest_number).max().unwrap_or(0);
+        let mut roster = match (current, next) {
+            (Some(current), Next::Change) => match self.next_change(servers, current, may) {
+                Some((position, seat)) => current.with_seat(position, seat, may.now_millis),
+                // Another client's change, of which nothing is left but the promises.
+                None => Roster { epoch: current.epoch.after_change(), ..current.clone() },
+            },
+            (current, _) => {
+                let mut seats = alloc::vec![Seat::default(); servers.len()];
+                // A seat that was lost never returns.
+                let has_seat =
+                    |it: &&Record| !it.was_member || current.is_some_and(|current| current.has(it.seat));
+                let fit = servers.iter().enumerate().filter(|(_, server)| server.is_up && server.is_fit);
+                for (index, server) in fit {
+                    let record = server.record.as_ref().filter(has_seat);
+                    seats[self.list.position(NodeId(index as u8))].id = record.map(|it| it.seat);
+                }
+                let seen = servers.iter().filter_map(|it| Some(it.roster()?.epoch)).max().unwrap_or_default();
+                Roster {
+                    cluster: current.map_or_else(
+                        || ClusterId::new(u128::from(may.random) << 64 | u128::from(self.client)),
+                        |it| it.cluster,
+                    ),
+                    epoch: seen.after_recovery(),
+                    list: self.list.hash(),
+                    config: current.map_or(self.config, |it| it.config),
+                    fence_base: current.map_or(0, |it| it.fence_base),
+                    seats,
+                }
+            }
+        };
+        if !enabled(Mutant::NoFenceBase) {
+            roster.fence_base = roster.fence_base.max(largest);
+        }
+        roster
+    }
+}
+
+enum Plan {
+    Nothing,
+    /// So many of these members must agree.
+    Change(NodeSet, usize),
+    /// All these servers must agree.
+    Recover(NodeSet),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Change,
+    Recovery,
+}
+
+fn nodes(servers: &[ServerView], is_one: impl Fn(&ServerView) -> bool) -> NodeSet {
+    let indices = servers.iter().enumerate().filter(|(_, server)| is_one(server));
+    indices.map(|(index, _)| NodeId(index as u8)).collect()
+}

@@ -1,0 +1,119 @@
+//! Explores the models of rosters: no invariant is violated, and the state counts match. A model with a mistake violates one.
+
+use super::{LIST, ModelMutant, OTHER_LIST, RosterModel, Situation};
+use crate::mutant::{Mutant, with};
+use crate::tests::models::search::{SearchOrder, explore};
+
+/// Two clients heal a lock cluster of three.
+const TWO: RosterModel = RosterModel {
+    nodes: 3,
+    quorum: 2,
+    lists: &[LIST, LIST],
+    is_founded: true,
+    max_ballot: 1,
+    max_restarts: 1,
+    max_moves: 0,
+    max_outages: 0,
+    max_delays: 0,
+    lockers: 0,
+    ttl: 1,
+    horizon: 0,
+    mutant: None,
+};
+
+/// Explores a model. It must have this number of states and meet each situation.
+#[track_caller]
+fn check(name: &str, model: &RosterModel, states: u64, situations: &[Situation]) {
+    let exploration = explore(model, name, SearchOrder::DepthFirst);
+    if let Some(violation) = exploration.violation {
+        panic!("{name}: {}\n    {}", violation.message, violation.trace.join("\n    "));
+    }
+    println!(
+        "{name}: {} states, {} steps, depth {}, {:?}",
+        exploration.states, exploration.steps, exploration.depth, exploration.elapsed
+    );
+    for situation in situations {
+        assert!(exploration.coverage.count(*situation as usize) > 0, "{name}: no {situation:?}");
+    }
+    assert_eq!(
+        exploration.states, states,
+        "{name}: the model has changed: check it, then change this number"
+    );
+}
+
+fn is_long() -> bool {
+    std::env::var("QUORLOCK_LONG").as_deref() == Ok("1")
+}
+
+/// One client that heals the lock cluster alone.
+const ONE: RosterModel = RosterModel { lists: &[LIST], max_ballot: 2, ..TWO };
+/// One client that heals, and two that lock.
+const LOCKS: RosterModel = RosterModel { lockers: 2, horizon: 2, ..ONE };
+
+#[test]
+fn model_roster_one_client() {
+    use Situation::{Changed, Founded, MemberNotified, Recovered, Vacant};
+    check("a restart", &ONE, 85, &[Changed, MemberNotified]);
+    check("three restarts", &RosterModel { max_restarts: 3, ..ONE }, 37_209, &[Changed, Recovered]);
+    let outage = RosterModel { max_restarts: 2, max_outages: 1, ..ONE };
+    check("two restarts, an outage", &outage, 107_004, &[Changed, Recovered, Vacant]);
+    let founding = RosterModel { is_founded: false, max_outages: 1, ..ONE };
+    check("founding, a restart, an outage", &founding, 132_671, &[Founded, Changed, Vacant]);
+    let moved = RosterModel { max_restarts: 1, max_moves: 1, max_delays: 1, ..ONE };
+    check("a restart, a moved address, a late write", &moved, 31_252, &[Changed, Situation::LateWrite]);
+}
+
+#[test]
+fn model_roster_two_clients() {
+    use Situation::{BallotLost, Changed, Founded, LateWrite, LateWriteRejected, TakenOver};
+    let contended = [Changed, BallotLost, TakenOver];
+    check("a restart", &TWO, 9_217, &contended);
+    check("another list", &RosterModel { lists: &[LIST, OTHER_LIST], ..TWO }, 2_167, &[Changed]);
+    let outage = RosterModel { max_restarts: 0, max_outages: 1, ..TWO };
+    check("an outage", &outage, 47_918, &contended);
+    let founding = RosterModel { is_founded: false, max_ballot: 2, max_restarts: 0, ..TWO };
+    check("founding, two ballots", &founding, 98_656, &[Founded, BallotLost, TakenOver]);
+    let moved = RosterModel { max_restarts: 0, max_moves: 1, max_delays: 1, ..TWO };
+    check("a moved address, a late write", &moved, 181_168, &[Changed, LateWrite, LateWriteRejected]);
+}
+
+#[test]
+fn model_roster_locks() {
+    use Situation::{Changed, Locked, LockedUnderTwoRosters, Recovered, Renewed};
+    let situations = [Changed, Locked, Renewed, LockedUnderTwoRosters];
+    check("a restart", &LOCKS, 547_898, &situations);
+    if is_long() {
+        let lossy = RosterModel { max_restarts: 2, horizon: 1, ..LOCKS };
+        check("two restarts", &lossy, 3_861_594, &[Changed, Recovered, LockedUnderTwoRosters]);
+        let moved = RosterModel { max_restarts: 0, max_moves: 1, ..LOCKS };
+        check("a moved address", &moved, 1_242_018, &situations);
+    }
+}
+
+/// Explores a model with a mistake until it violates the invariant.
+#[track_caller]
+fn assert_killed(mutant: Option<Mutant>, model: &RosterModel, invariant: &str) {
+    let exploration = with(mutant, || explore(model, "roster mutant", SearchOrder::BreadthFirst));
+    let violation = exploration.violation.expect("a violation because of the mistake");
+    println!("{mutant:?}: {} states: {}", exploration.states, violation.message);
+    assert!(violation.message.starts_with(invariant), "{}: {:#?}", violation.message, violation.trace);
+}
+
+#[test]
+fn mutant_model_roster() {
+    let locks = RosterModel { horizon: 1, ..LOCKS };
+    let moved = RosterModel { max_restarts: 0, max_moves: 1, ..locks };
+    let with_mutant = |mutant, model| RosterModel { mutant: Some(mutant), ..model };
+    assert_killed(Some(Mutant::NoPromise), &RosterModel { max_ballot: 2, ..TWO }, "R1");
+    assert_killed(
+        None,
+        &with_mutant(ModelMutant::WritesAnyRecord, RosterModel { max_ballot: 2, ..TWO }),
+        "R1",
+    );
+    let copied = RosterModel { max_restarts: 0, max_moves: 1, ..TWO };
+    assert_killed(None, &with_mutant(ModelMutant::SeatSurvivesRestart, copied), "R3");
+    assert_killed(Some(Mutant::PromiseDoesNotSeal), &moved, "R2");
+    assert_killed(Some(Mutant::NoProbation), &locks, "R0");
+    assert_killed(Some(Mutant::ProbationBeforeChoice), &moved, "R0");
+    assert_killed(None, &with_mutant(ModelMutant::RoundOfTwoRosters, moved), "R0");
+}
