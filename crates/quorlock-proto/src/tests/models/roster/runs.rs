@@ -2,7 +2,7 @@
 
 use super::{LIST, ModelMutant, OTHER_LIST, RosterModel, Situation};
 use crate::mutant::{Mutant, with};
-use crate::tests::models::search::{SearchOrder, explore};
+use crate::tests::models::search::{SearchOrder, check_complete, explore, is_long};
 
 /// Two clients heal a lock cluster of three.
 const TWO: RosterModel = RosterModel {
@@ -21,28 +21,10 @@ const TWO: RosterModel = RosterModel {
     mutant: None,
 };
 
-/// Explores a model. It must have this number of states and meet each situation.
 #[track_caller]
 fn check(name: &str, model: &RosterModel, states: u64, situations: &[Situation]) {
-    let exploration = explore(model, name, SearchOrder::DepthFirst);
-    if let Some(violation) = exploration.violation {
-        panic!("{name}: {}\n    {}", violation.message, violation.trace.join("\n    "));
-    }
-    println!(
-        "{name}: {} states, {} steps, depth {}, {:?}",
-        exploration.states, exploration.steps, exploration.depth, exploration.elapsed
-    );
-    for situation in situations {
-        assert!(exploration.coverage.count(*situation as usize) > 0, "{name}: no {situation:?}");
-    }
-    assert_eq!(
-        exploration.states, states,
-        "{name}: the model has changed: check it, then change this number"
-    );
-}
-
-fn is_long() -> bool {
-    std::env::var("QUORLOCK_LONG").as_deref() == Ok("1")
+    let situations: Vec<usize> = situations.iter().map(|it| *it as usize).collect();
+    check_complete(model, name, states, &situations);
 }
 
 /// One client that heals the lock cluster alone.
