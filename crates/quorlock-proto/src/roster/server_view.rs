@@ -37,10 +37,6 @@ impl ServerView {
         })
     }
 
-    pub(super) fn member_record(&self, roster: &Roster) -> Option<&Record> {
-        self.record.as_ref().filter(|record| self.is_up && record.is_member_of(roster))
-    }
-
     /// The seat that it waits for.
     pub(super) fn candidate_seat(&self) -> Option<SeatId> {
         let record = self.record.as_ref().filter(|record| self.is_up && self.is_fit && !record.was_member);
