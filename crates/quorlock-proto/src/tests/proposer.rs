@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::mutant::{Mutant, with};
-use crate::quorum::{NodeSet, Quorum};
-use crate::roster::proposer::Proposer;
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::roster::proposer::{Outcome, Proposer};
 use crate::roster::record::{Ballot, Record, RecordWrite};
 use crate::roster::server_view::{Permissions, ServerView};
 use crate::roster::{Epoch, NodeList, Roster, Seat, SeatId};
@@ -94,6 +94,48 @@ fn with_restarted_member(largest_number: u64) -> Vec<ServerView> {
         ServerView { largest_number, ..record_view(record) }
     };
     (1..=3).map(view).collect()
+}
+
+/// How many promises the proposer asks for.
+fn promises(servers: &[ServerView], may: &Permissions) -> usize {
+    let (writes, _) = Proposer::new(1, node_list(3), config()).writes(servers, may);
+    writes.iter().filter(|it| matches!(it, Some(RecordWrite::Promise(_)))).count()
+}
+
+#[test]
+fn a_server_that_may_not_vote_gets_no_seat() {
+    let mut servers = with_restarted_member(0);
+    assert_eq!(promises(&servers, &permissions(1_000)), 2);
+    servers[2].is_fit = false;
+    assert_eq!(promises(&servers, &permissions(1_000)), 0);
+}
+
+#[test]
+fn a_client_that_may_not_begin_a_ballot_waits() {
+    let may = Permissions { may_begin: false, ..permissions(1_000) };
+    let (writes, outcome) = Proposer::new(1, node_list(3), config()).writes(&with_restarted_member(0), &may);
+    assert_eq!((writes.iter().flatten().count(), outcome), (0, Outcome::Waiting));
+}
+
+#[test]
+fn a_server_that_does_not_reply_may_remember_unless_a_person_leaves_it_out() {
+    let mut servers = with_restarted_member(0);
+    servers[1].is_up = false;
+    let absent = [NodeId(1)].into_iter().collect();
+    let may = Permissions { absent, ..permissions(1_000) };
+    assert_eq!(promises(&servers, &may), 0, "one remembers, one may");
+    assert_eq!(promises(&servers, &Permissions { leaves_out_unreachable: true, ..may }), 2);
+    let is_heard_of = Permissions { absent: NodeSet::EMPTY, leaves_out_unreachable: true, ..may };
+    assert_eq!(promises(&servers, &is_heard_of), 0, "other clients reach it");
+}
+
+#[test]
+fn the_seat_of_a_server_that_is_absent_for_long_becomes_vacant() {
+    let mut servers = with_restarted_member(0);
+    (servers[2].is_up, servers[2].record) = (false, None);
+    assert_eq!(promises(&servers, &permissions(1_000)), 0);
+    let to_vacate = [NodeId(2)].into_iter().collect();
+    assert_eq!(promises(&servers, &Permissions { to_vacate, ..permissions(1_000) }), 2);
 }
 
 /// How many writes a client with another list of nodes has.
