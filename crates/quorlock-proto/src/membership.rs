@@ -16,9 +16,7 @@ use core::time::Duration;
 
 pub use eligibility::ExpectedMarker;
 pub use init::{InitMode, InitResult};
-pub use marker_write::{MarkerTime, MarkerWrite, NodeWrite};
-#[cfg(test)]
-pub(crate) use marker_write::{probation_of, time_of};
+pub use marker_write::{MarkerWrite, NodeWrite};
 pub use member::VotingStatus;
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
@@ -27,7 +25,8 @@ use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::OperationId;
 use crate::roster::absence::Absences;
-use crate::roster::proposer::{Outcome, Permissions, Proposer};
+use crate::roster::proposer::{Outcome, Proposer};
+use crate::roster::server_view::Permissions;
 use crate::roster::{NodeList, Roster, RosterView};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};

@@ -9,6 +9,8 @@
 pub mod absence;
 pub mod proposer;
 pub mod record;
+pub mod server_view;
+pub mod voting_time;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -168,6 +170,12 @@ impl Roster {
         self.position(seat).is_some()
     }
 
+    /// Whether no server has the seat at this position.
+    #[must_use]
+    pub fn is_vacant(&self, position: usize) -> bool {
+        self.seats.get(position).is_some_and(|seat| seat.id.is_none())
+    }
+
     /// How many members must agree to the next roster: a majority of all seats. It shares a member with each
     /// other majority and with each quorum of a lock.
     #[must_use]
@@ -206,7 +214,7 @@ impl Roster {
         self.epoch.change == 0
     }
 
-    /// A hash of the whole roster, which markers carry (FNV-1a, 128 bits).
+    /// A hash of the whole roster (FNV-1a, 128 bits).
     #[must_use]
     pub fn hash(&self) -> u128 {
         fnv(self.to_text().bytes())
@@ -289,5 +297,25 @@ mod tests {
         seats.dedup();
         assert_eq!(seats.len(), 9);
         assert_ne!(SeatId::drawn(0, NodeId(0)), SeatId(0));
+    }
+    #[test]
+    fn a_seat_waits_for_the_max_ttl_doubled_with_each_change_up_to_an_hour() {
+        let config = LockClusterConfig::new(Quorum::new(1, None).expect("a quorum"), Duration::from_secs(30));
+        let mut roster = Roster {
+            cluster: ClusterId::new(1),
+            epoch: Epoch::default().after_recovery(),
+            list: ListHash(1),
+            config,
+            fence_base: 0,
+            seats: vec![Seat::default()],
+        };
+        let mut now = 1_700_000_000_000;
+        assert!(roster.may_change(0, now) && !roster.may_change(1, now));
+        for pause in [30, 60, 120, 240, 480, 960, 1_920, 3_600, 30] {
+            roster = roster.with_seat(0, Some(SeatId(now)), now);
+            assert!(!roster.may_change(0, now + pause * 1_000 - 1), "{pause}");
+            now += pause * 1_000;
+            assert!(roster.may_change(0, now), "{pause}");
+        }
     }
 }

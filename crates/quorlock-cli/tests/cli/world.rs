@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -162,10 +162,11 @@ impl Drop for World {
     }
 }
 
-/// `quorlock` without inherited settings.
+/// `quorlock` without inherited settings, in a process group of its own. The group of all tests may be orphaned. Then
+/// the end of any of its processes would send HUP and CONT to the rest, if one that a test has stopped were among them.
 pub(crate) fn quorlock(args: &[&str]) -> Command {
     let mut command = program();
-    clear_environment(&mut command).args(args);
+    clear_environment(&mut command).args(args).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

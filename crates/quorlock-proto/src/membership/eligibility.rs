@@ -7,8 +7,8 @@ use super::member::Member;
 use crate::marker::{LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
-use crate::roster::proposer::ServerView;
 use crate::roster::record::Record;
+use crate::roster::server_view::ServerView;
 use crate::roster::{ListHash, Roster, fnv};
 use crate::vote::{ExclusionReason, ReplyFailure};
 
@@ -50,7 +50,7 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
         .record
         .as_deref()
         .filter(|text| fnv(text.bytes()) == marker.record_hash)
-        .and_then(|text| Record::parse(&marker, text));
+        .and_then(|text| Record::parse(marker.seat, marker.was_member, text));
     // The settings of the lock cluster count, not those of a client that has others.
     let config =
         record.as_ref().and_then(|record| record.roster.as_ref()).map_or(config, |roster| roster.config);

@@ -1,11 +1,12 @@
 //! `init`: makes the nodes a new lock cluster that votes at once.
 
 use super::member::Member;
-use super::{MarkerTime, MarkerWrite, Membership, NodeWrite, split_mix};
+use super::{MarkerWrite, Membership, NodeWrite, split_mix};
 use crate::marker::ClusterId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::OperationId;
 use crate::roster::record::Record;
+use crate::roster::voting_time::MarkerTime;
 use crate::roster::{Epoch, Roster, Seat, SeatId};
 use crate::vote::{ReplyFailure, Vote};
 use alloc::boxed::Box;

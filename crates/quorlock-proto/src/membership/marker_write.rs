@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::marker::{Incarnation, Marker, MarkerReading};
-use crate::mutant::{Mutant, enabled};
-use crate::roster::proposer::ServerView;
 use crate::roster::record::{Record, RecordWrite};
+use crate::roster::server_view::ServerView;
+use crate::roster::voting_time::{MarkerTime, time_of};
 
 /// A write that goes along with a reading of the marker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,15 +40,6 @@ pub struct MarkerWrite {
     pub written_micros: u64,
     /// Every fencing number must be above this, whatever the node's clock shows.
     pub base_micros: u64,
-}
-
-/// The time of a marker, by the node's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MarkerTime {
-    /// This long after the write.
-    After(Duration),
-    /// At this time, in microseconds.
-    At(u64),
 }
 
 impl MarkerWrite {
@@ -90,43 +81,5 @@ impl MarkerWrite {
             written_micros,
             base_micros: if is_set_back { base.max(reading.latest_micros) } else { base },
         }
-    }
-}
-
-/// The times of a marker: the node's, and the client's that began the probation. A member that remembers keeps
-/// what it had, however many rosters follow. `before` are the times of the marker that is replaced.
-pub(crate) fn time_of(
-    write: &RecordWrite,
-    record_before: Option<&Record>,
-    record: &Record,
-    before: (u64, u64),
-    (max_ttl, now_micros): (Duration, u64),
-) -> (MarkerTime, u64) {
-    let probation = probation_of(max_ttl);
-    let is_new = record.was_member && record_before.is_none_or(|it| !it.was_member);
-    match write {
-        RecordWrite::DrawSeat(_) => (MarkerTime::After(Duration::ZERO), now_micros),
-        // It counts from when the server's data began: no quorum was left that could vote since.
-        RecordWrite::Carry(roster)
-            if is_new && (roster.is_recovery() || enabled(Mutant::ProbationBeforeChoice)) =>
-        {
-            (MarkerTime::At(before.0.saturating_add(probation.as_micros() as u64)), before.1)
-        }
-        // Members of the roster before may have voted until now.
-        RecordWrite::Carry(_) if is_new => (MarkerTime::After(probation), now_micros),
-        RecordWrite::Promise(_) | RecordWrite::Accept(..) | RecordWrite::Carry(_) => {
-            (MarkerTime::At(before.0), before.1)
-        }
-    }
-}
-
-/// The length of a probation. (Two mutants change it.)
-pub(crate) fn probation_of(max_ttl: Duration) -> Duration {
-    if enabled(Mutant::NoProbation) {
-        Duration::ZERO
-    } else if enabled(Mutant::ShortProbation) {
-        max_ttl / 2
-    } else {
-        max_ttl
     }
 }

@@ -5,14 +5,15 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::eligibility::{Eligibility, ExpectedMarker, view_of};
-use super::{MarkerTime, MarkerWrite, NodeWrite};
+use super::{MarkerWrite, NodeWrite};
 use crate::clock_monitor::ClockMonitor;
 use crate::marker::{LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::absence::Absences;
-use crate::roster::proposer::ServerView;
 use crate::roster::record::{Record, RecordWrite};
+use crate::roster::server_view::ServerView;
+use crate::roster::voting_time::{MarkerTime, probation_of};
 use crate::roster::{NodeList, Roster, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
@@ -434,7 +435,7 @@ fn probation_end_by_writer(
     let micros = now.wall_nanos() / 1000;
     let is_ahead = written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
     let is_trusted = !is_ahead && !enabled(Mutant::NoWriterClock);
-    let ends = written_micros.saturating_add(super::marker_write::probation_of(probation).as_micros() as u64);
+    let ends = written_micros.saturating_add(probation_of(probation).as_micros() as u64);
     is_trusted.then(|| when_clock_shows(now, micros, ends))
 }
 

@@ -16,71 +16,11 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use super::record::{Ballot, Record, RecordWrite};
-use super::{Epoch, ListHash, NodeList, Roster, Seat, SeatId};
+use super::server_view::{Permissions, ServerView};
+use super::{Epoch, NodeList, Roster, Seat, SeatId};
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
-
-/// One server, as the client sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ServerView {
-    /// Whether it replies.
-    pub is_up: bool,
-    /// What it remembers; `None` if it has no record, or one of another incarnation.
-    pub record: Option<Record>,
-    /// The roster in the data of a server without memory.
-    pub hint: Option<Arc<Roster>>,
-    /// No fencing number that it has given out is larger.
-    pub largest_number: u64,
-    /// Whether it may have a seat.
-    pub is_fit: bool,
-}
-
-impl ServerView {
-    /// The roster that it carries, or that is in its data.
-    #[must_use]
-    pub fn roster(&self) -> Option<&Arc<Roster>> {
-        self.record.as_ref().map_or(self.hint.as_ref(), |record| record.roster.as_ref())
-    }
-
-    /// Whether it belongs to another lock cluster. A server without memory does not, if its data are of one with
-    /// this list of nodes: it has no vote there.
-    pub(crate) fn is_foreign(&self, current: Option<&Roster>, list: ListHash) -> bool {
-        let remembers = self.record.as_ref().is_some_and(|record| record.was_member);
-        self.roster().is_some_and(|its| {
-            current.is_none_or(|it| it.cluster != its.cluster) && (remembers || its.list != list)
-        })
-    }
-
-    fn member_record(&self, roster: &Roster) -> Option<&Record> {
-        self.record.as_ref().filter(|record| self.is_up && record.is_member_of(roster))
-    }
-
-    /// The seat that it waits for.
-    fn candidate_seat(&self) -> Option<SeatId> {
-        let record = self.record.as_ref().filter(|record| self.is_up && self.is_fit && !record.was_member);
-        record.map(|record| record.seat)
-    }
-}
-
-/// What the proposer may do at this time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permissions {
-    /// The client's wall clock, in milliseconds.
-    pub now_millis: u64,
-    /// The nodes that no client has reached for the max ttl.
-    pub absent: NodeSet,
-    /// The nodes that no client has reached for so long that their seats become vacant.
-    pub to_vacate: NodeSet,
-    /// Whether it may found a lock cluster.
-    pub may_found: bool,
-    /// Whether unreachable servers count as ones without memory, as a person has decided.
-    pub leaves_out_unreachable: bool,
-    /// Whether it may begin a ballot; not shortly after it lost one.
-    pub may_begin: bool,
-    /// A random number, for the ids that a ballot needs.
-    pub random: u64,
-}
 
 /// One client's part in the choice of rosters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -117,8 +57,8 @@ impl Proposer {
     }
 
     /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
-    /// else of the one that most servers have in their data, the latest; of two
-    /// with one number, the one with more servers.
+    /// else of the one that most servers have in their data, the latest. Of two with one number, it is the one
+    /// with more servers.
     #[must_use]
     pub fn current<'a>(&self, servers: &'a [ServerView]) -> Option<&'a Arc<Roster>> {
         let rosters = || servers.iter().filter_map(ServerView::roster);
@@ -171,11 +111,10 @@ impl Proposer {
         (self.ballot, self.proposal) = (None, None);
     }
 
-    /// Members of an earlier roster are told the current one, also those that have no seat there any more.
+    /// Members of an earlier roster learn the current one, also those that have no seat there any more.
     fn carry(servers: &[ServerView], current: Option<&Arc<Roster>>, writes: &mut [Option<RecordWrite>]) {
         let Some(current) = current else { return };
-        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
-        let has_majority = members >= current.majority();
+        let has_majority = members(servers, current).len() >= current.majority();
         for (server, write) in servers.iter().zip(writes) {
             let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
             let is_earlier = match record.roster.as_deref() {
@@ -208,15 +147,11 @@ impl Proposer {
         }
         for (index, (server, write)) in servers.iter().zip(writes).enumerate().filter(|(_, (it, _))| it.is_up)
         {
+            let position = self.list.position(NodeId(index as u8));
             let has_lost_seat = |record: &Record| {
-                let position = self.list.position(NodeId(index as u8));
-                record.was_member
-                    && current.is_some_and(|current| {
-                        let is_same = record.roster.as_deref() == Some(current);
-                        is_same
-                            && !current.has(record.seat)
-                            && current.seats.get(position).is_some_and(|it| it.id.is_none())
-                    })
+                let knows = |current: &&Roster| record.roster.as_deref() == Some(*current);
+                let current = current.filter(knows).filter(|_| record.was_member);
+                current.is_some_and(|it| !it.has(record.seat) && it.is_vacant(position))
             };
             let is_foreign = server.is_foreign(current, self.list.hash());
             if !is_foreign && server.record.as_ref().is_none_or(has_lost_seat) {
@@ -234,10 +169,8 @@ impl Proposer {
         may: &Permissions,
         writes: &mut [Option<RecordWrite>],
     ) -> Outcome {
-        let (acceptors, needed, next) = match self.plan(servers, current.map(|it| &**it), may) {
-            Plan::Nothing => return Outcome::Idle,
-            Plan::Change(acceptors, needed) => (acceptors, needed, Next::Change),
-            Plan::Recover(acceptors) => (acceptors, acceptors.len(), Next::Recovery),
+        let Some(Plan { acceptors, needed, next }) = self.plan(servers, current.map(|it| &**it), may) else {
+            return Outcome::Idle;
         };
         let records: Vec<(NodeId, &Record)> = acceptors
             .iter()
@@ -285,7 +218,7 @@ impl Proposer {
         }
         if accepted >= needed {
             // Chosen: tell all that had a part in it or have one now. A recovery that was taken over may have
-            // no seat of the servers that accepted it, because all were restarted since. They are told too, so
+            // no seat of the servers that accepted it, because all were restarted since. They learn it too, so
             // that the next recovery follows; otherwise each ballot would choose the same roster again.
             for (node, record) in &records {
                 if record.was_member || next == Next::Recovery || proposal.has(record.seat) {
@@ -301,30 +234,26 @@ impl Proposer {
         Outcome::Pending
     }
 
-    /// Which servers must agree to what.
-    fn plan(&self, servers: &[ServerView], current: Option<&Roster>, may: &Permissions) -> Plan {
+    /// Which servers must agree to what; `None` if nothing is to be chosen, or it cannot be now.
+    fn plan(&self, servers: &[ServerView], current: Option<&Roster>, may: &Permissions) -> Option<Plan> {
         let up = nodes(servers, |server| server.is_up);
-        let members =
-            current.map_or(NodeSet::EMPTY, |it| nodes(servers, |server| server.member_record(it).is_some()));
-        if let Some(current) = current
-            && members.len() >= current.majority()
-        {
-            let is_sealed = members
-                .iter()
-                .any(|node| servers[node.index()].record.as_ref().is_some_and(Record::is_sealed));
-            let is_due = is_sealed || self.next_change(servers, current, may).is_some();
-            return if is_due { Plan::Change(members, current.majority()) } else { Plan::Nothing };
+        if let Some(current) = current {
+            let (members, needed) = (members(servers, current), current.majority());
+            if members.len() >= needed {
+                let is_sealed =
+                    |node: NodeId| servers[node.index()].record.as_ref().is_some_and(Record::is_sealed);
+                let is_due =
+                    members.iter().any(is_sealed) || self.next_change(servers, current, may).is_some();
+                return is_due.then_some(Plan { acceptors: members, needed, next: Next::Change });
+            }
         }
         let config = current.map_or(self.config, |it| it.config);
         let quorum = config.quorum();
         if quorum.nodes() != servers.len() || current.is_none() && !may.may_found {
-            return Plan::Nothing;
+            return None;
         }
-        // Absent servers may remember, and servers that were not told yet do. Vacant seats have no server.
-        let is_vacant = |node: NodeId| {
-            let seat = current.and_then(|it| it.seats.get(self.list.position(node)));
-            seat.is_some_and(|seat| seat.id.is_none())
-        };
+        // Absent servers may remember, and servers that have not learned it yet do. Vacant seats have no server.
+        let is_vacant = |node: NodeId| current.is_some_and(|it| it.is_vacant(self.list.position(node)));
         let has_seat = |record: &Record| current.is_some_and(|it| it.has(record.seat));
         let may_remember = |node: &NodeId| {
             let server = &servers[node.index()];
@@ -344,11 +273,9 @@ impl Proposer {
             !server.is_foreign(current, self.list.hash()) && server.record.as_ref().is_some_and(accepts_ours)
         };
         let all_take_part = up.iter().all(|node| in_cluster(&servers[node.index()]));
-        if quorum.is_met(up.len()) && !quorum.is_met(remembering) && all_absent && all_take_part {
-            Plan::Recover(up)
-        } else {
-            Plan::Nothing
-        }
+        let is_possible =
+            quorum.is_met(up.len()) && !quorum.is_met(remembering) && all_absent && all_take_part;
+        is_possible.then_some(Plan { acceptors: up, needed: up.len(), next: Next::Recovery })
     }
 
     /// The next seat to change: a server at its address takes it, or it becomes vacant.
@@ -359,8 +286,7 @@ impl Proposer {
         may: &Permissions,
     ) -> Option<(usize, Option<SeatId>)> {
         // Without a quorum there is nothing that a further change could disturb.
-        let members = servers.iter().filter(|server| server.member_record(current).is_some()).count();
-        let is_urgent = !current.config.quorum().is_met(members);
+        let is_urgent = !current.config.quorum().is_met(members(servers, current).len());
         let may_change = |position: &usize| is_urgent || current.may_change(*position, may.now_millis);
         let taken = servers.iter().enumerate().find_map(|(index, server)| {
             let position = Some(self.list.position(NodeId(index as u8))).filter(may_change)?;
@@ -426,18 +352,23 @@ impl Proposer {
     }
 }
 
-enum Plan {
-    Nothing,
-    /// So many of these members must agree.
-    Change(NodeSet, usize),
-    /// All these servers must agree.
-    Recover(NodeSet),
+/// What is to be chosen, and how many of which servers must agree.
+struct Plan {
+    acceptors: NodeSet,
+    needed: usize,
+    next: Next,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Change,
     Recovery,
+}
+
+/// The members of this roster that reply and know it.
+fn members(servers: &[ServerView], roster: &Roster) -> NodeSet {
+    let is_member = |record: &Record| record.is_member_of(roster);
+    nodes(servers, |server| server.is_up && server.record.as_ref().is_some_and(is_member))
 }
 
 fn nodes(servers: &[ServerView], is_one: impl Fn(&ServerView) -> bool) -> NodeSet {

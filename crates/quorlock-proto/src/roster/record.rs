@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::{Roster, SeatId};
-use crate::marker::Marker;
 use crate::mutant::{Mutant, enabled};
 
 /// The number of a proposal: a count, then the client that proposes.
@@ -40,7 +39,7 @@ pub struct Record {
     pub seat: SeatId,
     /// Whether a roster has had its seat. Otherwise the server waits for one.
     pub was_member: bool,
-    /// The latest roster that the server was told, which was chosen.
+    /// The latest roster that the server has learned, which was chosen.
     pub roster: Option<Arc<Roster>>,
     /// The server takes part in no smaller ballot on the next roster. It casts no vote meanwhile.
     pub promised: Option<Ballot>,
@@ -94,21 +93,15 @@ impl Record {
         format!("{roster};{promised};{}", accepted.unwrap_or_else(|| ";".into()))
     }
 
-    /// The record with this marker and text; `None` for any other text.
+    /// The record of a server with this seat, from its text; `None` for any other text.
     #[must_use]
-    pub fn parse(marker: &Marker, text: &str) -> Option<Self> {
+    pub fn parse(seat: SeatId, was_member: bool, text: &str) -> Option<Self> {
         let mut fields = text.split(';');
         let roster = optional(fields.next()?, Roster::parse).ok()?.map(Arc::new);
         let promised = optional(fields.next()?, Ballot::parse).ok()?;
         let ballot = optional(fields.next()?, Ballot::parse).ok()?;
         let proposal = optional(fields.next()?, Roster::parse).ok()?.map(Arc::new);
-        let record = Self {
-            seat: marker.seat,
-            was_member: marker.was_member,
-            roster,
-            promised,
-            accepted: ballot.zip(proposal),
-        };
+        let record = Self { seat, was_member, roster, promised, accepted: ballot.zip(proposal) };
         fields.next().is_none().then_some(record)
     }
 

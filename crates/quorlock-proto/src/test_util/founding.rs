@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::node::SimulatedNode;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{MarkerTime, MarkerWrite, NodeWrite};
+use crate::membership::{MarkerWrite, NodeWrite};
 use crate::roster::record::Record;
+use crate::roster::voting_time::MarkerTime;
 use crate::roster::{Epoch, NodeList, Roster, Seat, SeatId};
 
 /// The list of so many nodes.

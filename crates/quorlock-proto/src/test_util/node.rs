@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
-use crate::membership::{ExpectedMarker, MarkerTime, MarkerWrite, NodeWrite};
+use crate::membership::{ExpectedMarker, MarkerWrite, NodeWrite};
 use crate::request::{Key, Request, RequestKind};
+use crate::roster::voting_time::MarkerTime;
 use crate::vote::{ReplyFailure, Vote};
 
 use clock::Clock;

@@ -271,7 +271,8 @@ proptest! {
 }
 
 fn record_of(reading: &MarkerReading) -> Option<Record> {
-    Record::parse(&Marker::parse(reading.marker.as_deref()?)?, reading.record.as_deref()?)
+    let marker = Marker::parse(reading.marker.as_deref()?)?;
+    Record::parse(marker.seat, marker.was_member, reading.record.as_deref()?)
 }
 
 /// An input of a membership.

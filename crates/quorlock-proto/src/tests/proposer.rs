@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::marker::{ClusterId, LockClusterConfig};
-use crate::quorum::{NodeSet, Quorum};
-use crate::roster::proposer::{Permissions, Proposer, ServerView};
+use crate::mutant::{Mutant, with};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::roster::proposer::{Outcome, Proposer};
 use crate::roster::record::{Ballot, Record, RecordWrite};
-use crate::roster::{Epoch, Roster, SeatId};
+use crate::roster::server_view::{Permissions, ServerView};
+use crate::roster::{Epoch, NodeList, Roster, SeatId};
 use crate::test_util::founding::{first_roster, node_list};
 use crate::tests::world::ms;
 
@@ -83,10 +85,102 @@ fn a_server_with_data_of_an_earlier_lock_cluster_takes_part_in_a_recovery() {
     }
 }
 
+/// A member that was restarted waits for a seat.
+fn with_restarted_member(largest_number: u64) -> Vec<ServerView> {
+    let roster = Arc::new(first_roster(ClusterId::new(1), config()));
+    let view = |id: u64| {
+        let (roster, was_member) = (Some(roster.clone()), id != 3);
+        let seat = SeatId(if was_member { id } else { 9 });
+        let record = Record { seat, was_member, roster, promised: None, accepted: None };
+        ServerView { largest_number, ..record_view(record) }
+    };
+    (1..=3).map(view).collect()
+}
+
+/// How many promises the proposer asks for.
+fn promises(servers: &[ServerView], may: &Permissions) -> usize {
+    let (writes, _) = Proposer::new(1, node_list(3), config()).writes(servers, may);
+    writes.iter().filter(|it| matches!(it, Some(RecordWrite::Promise(_)))).count()
+}
+
+#[test]
+fn a_server_that_may_not_vote_gets_no_seat() {
+    let mut servers = with_restarted_member(0);
+    assert_eq!(promises(&servers, &permissions(1_000)), 2);
+    servers[2].is_fit = false;
+    assert_eq!(promises(&servers, &permissions(1_000)), 0);
+}
+
+#[test]
+fn a_client_that_may_not_begin_a_ballot_waits() {
+    let may = Permissions { may_begin: false, ..permissions(1_000) };
+    let (writes, outcome) = Proposer::new(1, node_list(3), config()).writes(&with_restarted_member(0), &may);
+    assert_eq!((writes.iter().flatten().count(), outcome), (0, Outcome::Waiting));
+}
+
+#[test]
+fn a_server_that_does_not_reply_may_remember_unless_a_person_leaves_it_out() {
+    let mut servers = with_restarted_member(0);
+    servers[1].is_up = false;
+    let absent = [NodeId(1)].into_iter().collect();
+    let may = Permissions { absent, ..permissions(1_000) };
+    assert_eq!(promises(&servers, &may), 0, "one remembers, one may");
+    assert_eq!(promises(&servers, &Permissions { leaves_out_unreachable: true, ..may }), 2);
+    let is_heard_of = Permissions { absent: NodeSet::EMPTY, leaves_out_unreachable: true, ..may };
+    assert_eq!(promises(&servers, &is_heard_of), 0, "other clients reach it");
+}
+
+#[test]
+fn the_seat_of_a_server_that_is_absent_for_long_becomes_vacant() {
+    let mut servers = with_restarted_member(0);
+    (servers[2].is_up, servers[2].record) = (false, None);
+    assert_eq!(promises(&servers, &permissions(1_000)), 0);
+    let to_vacate = [NodeId(2)].into_iter().collect();
+    assert_eq!(promises(&servers, &Permissions { to_vacate, ..permissions(1_000) }), 2);
+}
+
+/// How many writes a client with another list of nodes has.
+fn writes_of_other_list() -> usize {
+    let mut proposer = Proposer::new(1, NodeList::new(&["node 0", "node 1", "another"]), config());
+    let (writes, _) = proposer.writes(&with_restarted_member(0), &permissions(1));
+    writes.iter().flatten().count()
+}
+
+#[test]
+fn a_client_with_another_list_writes_nothing() {
+    assert_eq!(writes_of_other_list(), 0);
+}
+
+#[test]
+fn mutant_any_list_adopts() {
+    assert!(with(Some(Mutant::AnyListAdopts), writes_of_other_list) > 0);
+}
+
+/// The fence base after a restarted member took a seat.
+fn fence_base_after_change() -> u64 {
+    let mut servers = with_restarted_member(77);
+    let mut proposer = Proposer::new(1, node_list(3), config());
+    run(&mut proposer, &mut servers);
+    let roster = proposer.current(&servers).expect("a roster");
+    assert_eq!(roster.position(SeatId(9)), Some(2));
+    roster.fence_base
+}
+
+#[test]
+fn a_roster_says_the_largest_number_of_the_members_before() {
+    assert_eq!(fence_base_after_change(), 77);
+}
+
+#[test]
+fn mutant_no_fence_base() {
+    assert_eq!(with(Some(Mutant::NoFenceBase), fence_base_after_change), 0);
+}
+
 /// Carries out the writes of one client until it has none.
 #[track_caller]
 fn run(proposer: &mut Proposer, servers: &mut [ServerView]) {
-    for random in 1..100 {
+    // Unlike the seats of these servers.
+    for random in 1_000..1_100 {
         let (writes, _) = proposer.writes(servers, &permissions(random));
         if writes.iter().all(Option::is_none) {
             return;

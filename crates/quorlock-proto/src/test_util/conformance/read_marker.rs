@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Location, MARKER, NodeUnderTest, SLACK, TTL, cases, identity, record};
 use crate::marker::{Marker, MarkerReading};
-use crate::membership::{MarkerTime, MarkerWrite, NodeWrite};
+use crate::membership::{MarkerWrite, NodeWrite};
+use crate::roster::voting_time::MarkerTime;
 use crate::vote::{ReplyFailure, Vote};
 
 cases![

@@ -25,7 +25,7 @@ use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 use super::hashers::FingerprintHasher;
-use super::search::{Coverage, Model, SearchOrder, explore};
+use super::search::{Coverage, Model, SearchOrder, check_complete, explore, is_long};
 
 const NODES: usize = 3;
 /// The ticket's owner. Clients are owners from 2 on.
@@ -352,20 +352,13 @@ const WITH_RIVAL: AdoptionModel =
 const TWO_ADOPTERS: AdoptionModel =
     AdoptionModel { adopts: &[true, true], is_fenced: true, may_cancel: true, mutant: None };
 
-/// Explores a model, a long one only with `QUORLOCK_LONG=1`. It must have this number of states and meet each situation.
+/// Explores a model, a long one only if that is wanted.
 #[track_caller]
-fn check(model: &AdoptionModel, is_long: bool, states: u64, situations: &[Situation]) {
-    if is_long && std::env::var("QUORLOCK_LONG").as_deref() != Ok("1") {
-        return;
+fn check(model: &AdoptionModel, is_long_run: bool, states: u64, situations: &[Situation]) {
+    if !is_long_run || is_long() {
+        let situations: Vec<usize> = situations.iter().map(|it| *it as usize).collect();
+        check_complete(model, "adoption", states, &situations);
     }
-    let exploration = explore(model, "adoption", SearchOrder::DepthFirst);
-    let violation = exploration.violation.map(|violation| (violation.message, violation.trace));
-    assert!(violation.is_none(), "{violation:#?}");
-    println!("{} states, {} steps, depth {}", exploration.states, exploration.steps, exploration.depth);
-    for situation in situations {
-        assert!(exploration.coverage.count(*situation as usize) > 0, "situation {}", *situation as usize);
-    }
-    assert_eq!(exploration.states, states, "the model has changed: check it, then change this number");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::lease_params::{Drift, LeaseParams};
-use crate::membership::probation_of;
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
+use crate::roster::voting_time::probation_of;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -17,6 +17,7 @@ mod checks;
 mod lockers;
 mod runs;
 mod servers;
+mod state;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -24,13 +25,15 @@ use std::time::Duration;
 
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::roster::proposer::{Permissions, Proposer, ServerView};
+use crate::roster::proposer::Proposer;
 use crate::roster::record::{Record, RecordWrite};
+use crate::roster::server_view::{Permissions, ServerView};
 use crate::roster::{Epoch, NodeList, Roster, Seat, SeatId};
 
 use super::hashers::FingerprintHasher;
 use super::search::{Coverage, Model};
 use checks::describe_write;
+use state::{Client, Delayed, Locker, Server, State};
 
 /// Which list of nodes a client has.
 const LIST: bool = false;
@@ -67,58 +70,6 @@ enum ModelMutant {
     RoundOfTwoRosters,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct State {
-    servers: Vec<Server>,
-    /// The server behind each address.
-    addresses: Vec<u8>,
-    clients: Vec<Client>,
-    delayed: Option<Delayed>,
-    lockers: Vec<Locker>,
-    now: u8,
-    next_seat: u64,
-    restarts: u8,
-    moves: u8,
-    outages: u8,
-    delays: u8,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Server {
-    is_up: bool,
-    record: Option<Record>,
-    hint: Option<Arc<Roster>>,
-    /// When it votes, or when its data began, in ticks.
-    time: u8,
-    /// The locker that has the key, and when the key expires.
-    key: Option<(u8, u8)>,
-}
-
-/// A client that acquires the lock, and then renews it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Locker {
-    /// The roster of the running round, its start, and the servers that granted.
-    round: Option<(Arc<Roster>, u8, u8)>,
-    /// Until when its lock is valid; 0 without a lock.
-    valid_until: u8,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Client {
-    proposer: Proposer,
-    views: Vec<ServerView>,
-    /// The server of each connection.
-    connections: Vec<u8>,
-}
-
-/// A write that is under way.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Delayed {
-    server: u8,
-    expected: Option<Record>,
-    write: RecordWrite,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Read(usize, usize),
@@ -151,7 +102,7 @@ enum Situation {
     TakenOver,
     LateWrite,
     LateWriteRejected,
-    MemberTold,
+    MemberNotified,
 }
 
 impl RosterModel {

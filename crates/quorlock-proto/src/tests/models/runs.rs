@@ -2,7 +2,7 @@
 
 use super::bounds::{AfterDataLoss, Bounds, FencingNumbers, InitialState};
 use super::lock_model::{LockModel, Situation};
-use super::search::{SearchOrder, explore};
+use super::search::{SearchOrder, explore, is_long};
 
 /// A model's name, its bounds and its number of states.
 type Run = (&'static str, Bounds, u64);
@@ -49,8 +49,7 @@ const fn plain_with_data_loss(
 
 /// Explores all models, the long ones only with `QUORLOCK_LONG=1`. They must cover each expected situation.
 fn check_models(short: &[Run], long: &[Run], expected: &[Situation]) {
-    let is_long = std::env::var("QUORLOCK_LONG").is_ok_and(|value| value == "1");
-    let long = long.iter().filter(|_| is_long);
+    let long = long.iter().filter(|_| is_long());
     let (mut missing, mut changed) = (expected.to_vec(), Vec::new());
     for (name, bounds, states) in short.iter().chain(long) {
         let exploration = explore(&LockModel::new(*bounds), name, SearchOrder::DepthFirst);

@@ -134,6 +134,31 @@ pub(crate) fn explore<M: Model>(model: &M, name: &str, order: SearchOrder) -> Ex
     exploration
 }
 
+/// Explores a model to the end. It must violate no invariant, have this number of states and meet each situation.
+#[track_caller]
+pub(crate) fn check_complete<M: Model>(model: &M, name: &str, states: u64, situations: &[usize]) {
+    let exploration = explore(model, name, SearchOrder::DepthFirst);
+    if let Some(violation) = exploration.violation {
+        panic!("{name}: {}\n    {}", violation.message, violation.trace.join("\n    "));
+    }
+    println!(
+        "{name}: {} states, {} steps, depth {}, {:?}",
+        exploration.states, exploration.steps, exploration.depth, exploration.elapsed
+    );
+    for situation in situations {
+        assert!(exploration.coverage.count(*situation) > 0, "{name}: no state has situation {situation}");
+    }
+    assert_eq!(
+        exploration.states, states,
+        "{name}: the model has changed: check it, then change this number"
+    );
+}
+
+/// Whether the long explorations are wanted.
+pub(crate) fn is_long() -> bool {
+    std::env::var("QUORLOCK_LONG").as_deref() == Ok("1")
+}
+
 fn describe_trace<M: Model>(model: &M, mut last_step: Option<Rc<TraceStep<M::Event>>>) -> Vec<String> {
     let mut events = Vec::new();
     while let Some(trace_step) = last_step.take() {

@@ -62,7 +62,8 @@ pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
 /// What the node remembers, or remembered before it was restarted.
 pub(super) fn record(world: &World, node: usize) -> Option<Record> {
     let entry = world.servers[node].node.data().get(&DataKey::Record)?;
-    Record::parse(&marker(world, node)?, std::str::from_utf8(entry.value.as_deref()?).ok()?)
+    let marker = marker(world, node)?;
+    Record::parse(marker.seat, marker.was_member, std::str::from_utf8(entry.value.as_deref()?).ok()?)
 }
 
 pub(super) fn cluster(world: &World, node: usize) -> Option<ClusterId> {

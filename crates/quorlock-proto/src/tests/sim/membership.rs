@@ -176,5 +176,6 @@ impl Sim<'_> {
 fn record_in(server: &SimulatedNode) -> Option<Record> {
     let text = |key| String::from_utf8(server.data().get(&key)?.value.clone()?).ok();
     let marker = Marker::parse(&text(DataKey::Marker)?)?;
-    Record::parse(&marker, &text(DataKey::Record)?).filter(|_| marker.incarnation == server.incarnation())
+    Record::parse(marker.seat, marker.was_member, &text(DataKey::Record)?)
+        .filter(|_| marker.incarnation == server.incarnation())
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{RosterModel, Situation, State};
+use super::state::State;
+use super::{RosterModel, Situation};
 use crate::roster::Roster;
-use crate::roster::proposer::{Proposer, ServerView};
+use crate::roster::proposer::Proposer;
 use crate::roster::record::{Ballot, Record, RecordWrite};
+use crate::roster::server_view::ServerView;
 use crate::tests::models::search::Coverage;
 
 impl RosterModel {
@@ -69,7 +71,7 @@ impl RosterModel {
             RecordWrite::Carry(roster) => {
                 let situation = match current {
                     None => Situation::Founded,
-                    Some(current) if current == roster => Situation::MemberTold,
+                    Some(current) if current == roster => Situation::MemberNotified,
                     Some(current) if current.epoch.after_change() == roster.epoch => Situation::Changed,
                     Some(_) => Situation::Recovered,
                 };

@@ -1,6 +1,7 @@
 //! Lockers: clients that acquire and renew the lock, each round under one roster.
 
-use super::{Locker, ModelMutant, RosterModel, Situation, State};
+use super::state::{Locker, State};
+use super::{ModelMutant, RosterModel, Situation};
 use crate::roster::Epoch;
 use crate::tests::models::search::Coverage;
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{ModelMutant, RosterModel, State, TICK, TICK_MICROS};
-use crate::membership::{MarkerTime, time_of};
-use crate::roster::proposer::ServerView;
+use super::state::State;
+use super::{ModelMutant, RosterModel, TICK, TICK_MICROS};
 use crate::roster::record::{Record, RecordWrite};
+use crate::roster::server_view::ServerView;
+use crate::roster::voting_time::{MarkerTime, time_of};
 use crate::roster::{Roster, SeatId};
 
 impl RosterModel {
