@@ -34,6 +34,12 @@ impl LockClusterConfig {
         config.with_retention(default_retention(max_ttl))
     }
 
+    /// Returns these settings with another number of nodes and quorum.
+    #[must_use]
+    pub const fn with_quorum(self, quorum: Quorum) -> Self {
+        Self { quorum, ..self }
+    }
+
     /// Returns these settings with another retention of fences.
     #[must_use]
     pub const fn with_retention(self, retention: Duration) -> Self {

@@ -399,6 +399,8 @@ impl Membership {
             to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
             may_found: self.auto_init || self.skips_absence,
             leaves_out_unreachable: self.skips_absence,
+            voting: NodeSet::EMPTY,
+            is_settled: false,
             may_begin: self.begin == Begin::Now,
             random: split_mix(self.client ^ self.draws),
         }

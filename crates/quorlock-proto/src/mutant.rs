@@ -54,6 +54,10 @@ pub(crate) enum Mutant {
     SeatSurvivesRestart,
     /// A server whose seat was given away votes.
     LostSeatVotes,
+    /// A step of a reconfiguration does not wait until the locks of the roster before have ended.
+    StepsAtOnce,
+    /// A shorter max ttl shortens the probation at once.
+    ShortensProbationAtOnce,
     /// A roster does not say what numbers the members of earlier ones gave out.
     NoFenceBase,
     /// A node clock that was set back behind the time noted on the node is accepted.

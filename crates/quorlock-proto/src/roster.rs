@@ -8,6 +8,7 @@
 
 pub mod absence;
 pub mod proposer;
+pub mod reconfiguration;
 pub mod record;
 pub mod server_view;
 pub mod voting_time;
@@ -70,7 +71,8 @@ pub struct ListHash(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeList {
     hash: ListHash,
-    positions: Vec<u8>,
+    /// The position of each node's seat, if the node is in the list.
+    positions: Vec<Option<u8>>,
 }
 
 impl NodeList {
@@ -78,9 +80,15 @@ impl NodeList {
     /// names, so clients may name the nodes in any order.
     #[must_use]
     pub fn new(names: &[impl AsRef<str>]) -> Self {
-        let mut sorted: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        Self::of(names, (0..names.len() as u8).map(NodeId).collect())
+    }
+
+    /// The list of some of the nodes with these names.
+    #[must_use]
+    pub fn of(names: &[impl AsRef<str>], nodes: NodeSet) -> Self {
+        let mut sorted: Vec<&str> = nodes.iter().map(|node| names[node.index()].as_ref()).collect();
         sorted.sort_unstable();
-        let position = |name: &str| sorted.iter().position(|it| *it == name).unwrap_or_default() as u8;
+        let position = |name: &str| sorted.iter().position(|it| *it == name).map(|it| it as u8);
         let positions = names.iter().map(|name| position(name.as_ref())).collect();
         let hash = fnv(sorted.iter().flat_map(|name| name.bytes().chain([0])));
         Self { hash: ListHash((hash >> 64) as u64 ^ hash as u64), positions }
@@ -92,10 +100,17 @@ impl NodeList {
         self.hash
     }
 
-    /// The position of the node's seat.
+    /// The nodes of the list.
+    #[must_use]
+    pub fn nodes(&self) -> NodeSet {
+        let is_in = |index: &usize| self.positions[*index].is_some();
+        (0..self.positions.len()).filter(is_in).map(|index| NodeId(index as u8)).collect()
+    }
+
+    /// The position of the node's seat; that of no seat if the node is not in the list.
     #[must_use]
     pub fn position(&self, node: NodeId) -> usize {
-        self.positions.get(node.index()).copied().map_or(usize::MAX, usize::from)
+        self.positions.get(node.index()).copied().flatten().map_or(usize::MAX, usize::from)
     }
 }
 
@@ -150,6 +165,8 @@ pub struct Roster {
     pub list: ListHash,
     /// The settings of the lock cluster.
     pub config: LockClusterConfig,
+    /// The length of a probation: the max ttl, or a longer one that locks of an earlier roster may have.
+    pub probation: Duration,
     /// Every fencing number under this roster is above this: no member of an earlier roster gave out a larger
     /// one.
     pub fence_base: u64,
@@ -229,11 +246,12 @@ impl Roster {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "{:032x} {recovery} {change} {:016x} {} {} {} {}",
+            "{:032x} {recovery} {change} {:016x} {} {} {} {} {}",
             self.cluster.bits(),
             self.list.0,
             quorum.needed(),
             config.max_ttl().as_millis(),
+            self.probation.as_millis(),
             config.retention().as_millis(),
             self.fence_base,
         );
@@ -252,6 +270,7 @@ impl Roster {
         let list = ListHash(u64::from_str_radix(fields.next()?, 16).ok()?);
         let needed = fields.next()?.parse().ok()?;
         let max_ttl = Duration::from_millis(fields.next()?.parse().ok()?);
+        let probation = Duration::from_millis(fields.next()?.parse().ok()?);
         let retention = Duration::from_millis(fields.next()?.parse().ok()?);
         let fence_base = fields.next()?.parse().ok()?;
         let seats = fields.map(parse_seat).collect::<Option<Vec<Seat>>>()?;
@@ -261,6 +280,7 @@ impl Roster {
             epoch: Epoch { recovery, change },
             list,
             config: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
+            probation,
             fence_base,
             seats,
         })
@@ -306,6 +326,7 @@ mod tests {
             epoch: Epoch::default().after_recovery(),
             list: ListHash(1),
             config,
+            probation: config.max_ttl(),
             fence_base: 0,
             seats: vec![Seat::default()],
         };

@@ -52,11 +52,12 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
         .filter(|text| fnv(text.bytes()) == marker.record_hash)
         .and_then(|text| Record::parse(marker.seat, marker.was_member, text));
     // The settings of the lock cluster count, not those of a client that has others.
-    let config =
-        record.as_ref().and_then(|record| record.roster.as_ref()).map_or(config, |roster| roster.config);
-    // A server that was told when it votes had its data begin at least a max ttl earlier.
+    let roster = record.as_ref().and_then(|record| record.roster.as_ref());
+    let config = roster.map_or(config, |roster| roster.config);
+    let probation = roster.map_or(config.max_ttl(), |roster| roster.probation);
+    // The data of a server that knows when it votes began at least a probation earlier.
     let began = if marker.was_member {
-        marker.time_micros.saturating_sub(config.max_ttl().as_micros() as u64)
+        marker.time_micros.saturating_sub(probation.as_micros() as u64)
     } else {
         marker.time_micros
     };

@@ -125,6 +125,7 @@ impl Membership {
             epoch: Epoch::default().after_recovery(),
             list: self.list.hash(),
             config: self.config,
+            probation: self.config.max_ttl(),
             fence_base: self.members.iter().map(|member| member.view.largest_number).max().unwrap_or(0),
             seats,
         });

@@ -54,11 +54,13 @@ impl MarkerWrite {
     ) -> Option<Self> {
         let record = Record::after(view.record.as_ref(), view.hint.as_ref(), write)?;
         // A client with a shorter max ttl must not shorten a probation.
-        let max_ttl = record.roster.as_ref().map_or(max_ttl, |it| it.config.max_ttl());
+        let roster = record.roster.as_ref();
+        let (max_ttl, probation) =
+            roster.map_or((max_ttl, max_ttl), |it| (it.config.max_ttl(), it.probation));
         let marker = reading.marker.as_deref().and_then(Marker::parse);
         let before = marker.map_or((0, 0), |it| (it.time_micros, it.written_micros));
         let (time, written_micros) =
-            time_of(write, view.record.as_ref(), &record, before, (max_ttl, now_micros));
+            time_of(write, view.record.as_ref(), &record, before, (probation, now_micros));
         Some(Self::new(reading, &record, max_ttl, time, written_micros))
     }
 

@@ -10,11 +10,13 @@
 //! - **Recovery**: so many members lost their memory that no quorum is left. All servers that reply must
 //!   accept; the others must have been absent for the max ttl, and their seats become vacant.
 //! - **Founding**: a recovery without an earlier roster.
+//! - **Reconfiguration**: a step of one, if a person has asked for it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use super::reconfiguration::{Reconfiguration, Wait};
 use super::record::{Ballot, Record, RecordWrite};
 use super::server_view::{Permissions, ServerView};
 use super::{Epoch, NodeList, Roster, Seat, SeatId};
@@ -27,8 +29,10 @@ use crate::quorum::{NodeId, NodeSet};
 pub struct Proposer {
     /// Names the client in ballots.
     client: u64,
+    /// Its list of nodes; while it reconfigures, the list in force.
     list: NodeList,
     config: LockClusterConfig,
+    reconfiguration: Option<Reconfiguration>,
     ballot: Option<Ballot>,
     /// The roster that the ballot's roster follows.
     base: Option<Arc<Roster>>,
@@ -53,7 +57,25 @@ impl Proposer {
     /// A proposer for this list of nodes.
     #[must_use]
     pub const fn new(client: u64, list: NodeList, config: LockClusterConfig) -> Self {
-        Self { client, list, config, ballot: None, base: None, proposal: None }
+        let (reconfiguration, ballot, base, proposal) = (None, None, None, None);
+        Self { client, list, config, reconfiguration, ballot, base, proposal }
+    }
+
+    /// The proposer reconfigures the lock cluster. It changes nothing of one whose list is not on the way.
+    #[must_use]
+    pub fn with_reconfiguration(self, reconfiguration: Reconfiguration) -> Self {
+        Self { reconfiguration: Some(reconfiguration), ..self }
+    }
+
+    /// What keeps the reconfiguration from its next step; `None` if nothing does, or without a reconfiguration.
+    #[must_use]
+    pub fn waits_for(&self, servers: &[ServerView], may: &Permissions) -> Option<Wait> {
+        let current = self.current(servers)?;
+        if current.list != self.list.hash() {
+            return self.reconfiguration.as_ref().map(|_| Wait::OtherList);
+        }
+        let views = (servers, may.voting);
+        self.reconfiguration.as_ref()?.next(current, &self.list, views, may.now_millis).err()
     }
 
     /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
@@ -63,18 +85,18 @@ impl Proposer {
     pub fn current<'a>(&self, servers: &'a [ServerView]) -> Option<&'a Arc<Roster>> {
         let rosters = || servers.iter().filter_map(ServerView::roster);
         let in_cluster = |cluster| rosters().filter(|it| it.cluster == cluster).count();
-        let remembering = |roster: &Roster| {
+        let is_ours = |cluster| rosters().any(|it| it.cluster == cluster && it.list == self.list.hash());
+        let remembering = |cluster| {
             let remembers = |server: &&ServerView| {
                 let record = server.record.as_ref().filter(|record| record.was_member);
-                record.and_then(|it| it.roster.as_ref()).is_some_and(|it| it.cluster == roster.cluster)
+                record.and_then(|it| it.roster.as_ref()).is_some_and(|it| it.cluster == cluster)
             };
-            let is_ours = roster.list == self.list.hash();
-            if is_ours { servers.iter().filter(remembers).count() } else { 0 }
+            if is_ours(cluster) { servers.iter().filter(remembers).count() } else { 0 }
         };
         let with_same = |roster: &Arc<Roster>| rosters().filter(|it| *it == roster).count();
         let rank = |it: &Arc<Roster>| {
-            let servers = (remembering(it), in_cluster(it.cluster));
-            (servers, it.list == self.list.hash(), it.cluster, it.epoch, with_same(it))
+            let servers = (remembering(it.cluster), in_cluster(it.cluster));
+            (servers, is_ours(it.cluster), it.cluster, it.epoch, with_same(it))
         };
         rosters().max_by(|one, other| {
             let by_hash = || if one == other { Ordering::Equal } else { one.hash().cmp(&other.hash()) };
@@ -90,6 +112,7 @@ impl Proposer {
     ) -> (Vec<Option<RecordWrite>>, Outcome) {
         let mut writes = alloc::vec![None; servers.len()];
         let current = self.current(servers).cloned();
+        self.follow_list(current.as_deref());
         if current.as_ref().is_some_and(|it| it.list != self.list.hash()) && !enabled(Mutant::AnyListAdopts) {
             self.abandon();
             return (writes, Outcome::Idle);
@@ -105,6 +128,16 @@ impl Proposer {
             self.abandon();
         }
         (writes, outcome)
+    }
+
+    /// While it reconfigures, its list is the one in force, as far as it knows the nodes.
+    fn follow_list(&mut self, current: Option<&Roster>) {
+        if let (Some(it), Some(current)) = (&self.reconfiguration, current)
+            && current.list != self.list.hash()
+            && let Some(nodes) = it.nodes_of(current.list)
+        {
+            self.list = it.list(nodes);
+        }
     }
 
     fn abandon(&mut self) {
@@ -147,11 +180,16 @@ impl Proposer {
         }
         for (index, (server, write)) in servers.iter().zip(writes).enumerate().filter(|(_, (it, _))| it.is_up)
         {
-            let position = self.list.position(NodeId(index as u8));
+            let node = NodeId(index as u8);
+            let is_wanted = self.is_to_be_added(node);
+            if !self.list.nodes().contains(node) && !is_wanted {
+                continue;
+            }
+            let position = self.list.position(node);
             let has_lost_seat = |record: &Record| {
                 let knows = |current: &&Roster| record.roster.as_deref() == Some(*current);
                 let current = current.filter(knows).filter(|_| record.was_member);
-                current.is_some_and(|it| !it.has(record.seat) && it.is_vacant(position))
+                current.is_some_and(|it| !it.has(record.seat) && (it.is_vacant(position) || is_wanted))
             };
             let is_foreign = server.is_foreign(current, self.list.hash());
             if !is_foreign && server.record.as_ref().is_none_or(has_lost_seat) {
@@ -243,13 +281,14 @@ impl Proposer {
                 let is_sealed =
                     |node: NodeId| servers[node.index()].record.as_ref().is_some_and(Record::is_sealed);
                 let is_due =
-                    members.iter().any(is_sealed) || self.next_change(servers, current, may).is_some();
+                    members.iter().any(is_sealed) || self.next_roster(servers, current, may).is_some();
                 return is_due.then_some(Plan { acceptors: members, needed, next: Next::Change });
             }
         }
         let config = current.map_or(self.config, |it| it.config);
         let quorum = config.quorum();
-        if quorum.nodes() != servers.len() || current.is_none() && !may.may_found {
+        let is_list = quorum.nodes() == servers.len() && self.reconfiguration.is_none();
+        if !is_list || current.is_none() && !may.may_found {
             return None;
         }
         // Absent servers may remember, and servers that have not learned it yet do. Vacant seats have no server.
@@ -278,8 +317,22 @@ impl Proposer {
         is_possible.then_some(Plan { acceptors: up, needed: up.len(), next: Next::Recovery })
     }
 
+    fn is_to_be_added(&self, node: NodeId) -> bool {
+        self.reconfiguration.as_ref().is_some_and(|it| it.to_add(&self.list).contains(node))
+    }
+
+    /// The roster to propose, but for its fence base; `None` if nothing is to be changed, or it cannot be now.
+    fn next_roster(&self, servers: &[ServerView], current: &Roster, may: &Permissions) -> Option<Roster> {
+        if let Some((position, seat)) = self.next_seat(servers, current, may) {
+            return Some(current.with_seat(position, seat, may.now_millis));
+        }
+        let reconfiguration =
+            self.reconfiguration.as_ref().filter(|_| may.is_settled || enabled(Mutant::StepsAtOnce))?;
+        reconfiguration.next(current, &self.list, (servers, may.voting), may.now_millis).ok()
+    }
+
     /// The next seat to change: a server at its address takes it, or it becomes vacant.
-    fn next_change(
+    fn next_seat(
         &self,
         servers: &[ServerView],
         current: &Roster,
@@ -287,7 +340,10 @@ impl Proposer {
     ) -> Option<(usize, Option<SeatId>)> {
         // Without a quorum there is nothing that a further change could disturb.
         let is_urgent = !current.config.quorum().is_met(members(servers, current).len());
-        let may_change = |position: &usize| is_urgent || current.may_change(*position, may.now_millis);
+        let may_change = |position: &usize| {
+            let is_urgent = is_urgent && *position < current.seats.len();
+            is_urgent || current.may_change(*position, may.now_millis)
+        };
         let taken = servers.iter().enumerate().find_map(|(index, server)| {
             let position = Some(self.list.position(NodeId(index as u8))).filter(may_change)?;
             let is_foreign = server.is_foreign(Some(current), self.list.hash());
@@ -316,11 +372,10 @@ impl Proposer {
     ) -> Roster {
         let largest = acceptors.iter().map(|node| servers[node.index()].largest_number).max().unwrap_or(0);
         let mut roster = match (current, next) {
-            (Some(current), Next::Change) => match self.next_change(servers, current, may) {
-                Some((position, seat)) => current.with_seat(position, seat, may.now_millis),
-                // Another client's change, of which nothing is left but the promises.
-                None => Roster { epoch: current.epoch.after_change(), ..current.clone() },
-            },
+            // Without a change, it ends another client's, of which nothing is left but the promises.
+            (Some(current), Next::Change) => self
+                .next_roster(servers, current, may)
+                .unwrap_or_else(|| Roster { epoch: current.epoch.after_change(), ..current.clone() }),
             (current, _) => {
                 let mut seats = alloc::vec![Seat::default(); servers.len()];
                 // A seat that was lost never returns.
@@ -340,6 +395,7 @@ impl Proposer {
                     epoch: seen.after_recovery(),
                     list: self.list.hash(),
                     config: current.map_or(self.config, |it| it.config),
+                    probation: current.map_or(self.config.max_ttl(), |it| it.probation),
                     fence_base: current.map_or(0, |it| it.fence_base),
                     seats,
                 }

@@ -57,6 +57,11 @@ pub struct Permissions {
     pub may_found: bool,
     /// Whether unreachable servers count as ones without memory, as a person has decided.
     pub leaves_out_unreachable: bool,
+    /// The nodes that vote.
+    pub voting: NodeSet,
+    /// Whether the current roster's settings and number of seats are in force for so long that locks of earlier
+    /// ones have ended, and each member that replies votes. Otherwise no step of a reconfiguration follows.
+    pub is_settled: bool,
     /// Whether it may begin a ballot; not shortly after it lost one.
     pub may_begin: bool,
     /// A random number, for the ids that a ballot needs.

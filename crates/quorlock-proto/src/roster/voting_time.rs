@@ -22,9 +22,9 @@ pub fn time_of(
     record_before: Option<&Record>,
     record: &Record,
     before: (u64, u64),
-    (max_ttl, now_micros): (Duration, u64),
+    (probation, now_micros): (Duration, u64),
 ) -> (MarkerTime, u64) {
-    let probation = probation_of(max_ttl);
+    let probation = probation_of(probation);
     let is_new = record.was_member && record_before.is_none_or(|it| !it.was_member);
     match write {
         RecordWrite::DrawSeat(_) => (MarkerTime::After(Duration::ZERO), now_micros),
@@ -43,12 +43,12 @@ pub fn time_of(
 }
 
 /// The length of a probation. (Two mutants change it.)
-pub(crate) fn probation_of(max_ttl: Duration) -> Duration {
+pub(crate) fn probation_of(probation: Duration) -> Duration {
     if enabled(Mutant::NoProbation) {
         Duration::ZERO
     } else if enabled(Mutant::ShortProbation) {
-        max_ttl / 2
+        probation / 2
     } else {
-        max_ttl
+        probation
     }
 }

@@ -24,7 +24,15 @@ pub fn first_roster(cluster: ClusterId, config: LockClusterConfig) -> Roster {
     let seat = |id| Seat { id: Some(SeatId(id as u64)), ..Seat::default() };
     let list = node_list(nodes).hash();
     let epoch = Epoch::default().after_recovery();
-    Roster { cluster, epoch, list, config, fence_base: 0, seats: (1..=nodes).map(seat).collect() }
+    Roster {
+        cluster,
+        epoch,
+        list,
+        config,
+        probation: config.max_ttl(),
+        fence_base: 0,
+        seats: (1..=nodes).map(seat).collect(),
+    }
 }
 
 /// Makes these blank nodes a lock cluster.

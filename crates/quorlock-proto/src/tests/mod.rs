@@ -9,6 +9,7 @@ mod marker_properties;
 mod models;
 mod properties;
 mod proposer;
+mod reconfiguration;
 mod roster_text;
 mod scenarios;
 mod sim;

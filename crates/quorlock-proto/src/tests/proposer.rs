@@ -208,6 +208,8 @@ fn permissions(random: u64) -> Permissions {
         absent: NodeSet::EMPTY,
         to_vacate: NodeSet::EMPTY,
         may_found: true,
+        voting: NodeSet::EMPTY,
+        is_settled: false,
         may_begin: true,
         leaves_out_unreachable: false,
         random,

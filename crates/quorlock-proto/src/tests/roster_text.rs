@@ -32,6 +32,7 @@ proptest! {
             epoch,
             list: ListHash(numbers.0),
             config: LockClusterConfig::new(quorum, Duration::from_millis(millis)),
+            probation: Duration::from_millis(millis),
             fence_base: numbers.1,
             seats: seats.into_iter().map(seat).collect(),
         });

@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::roster::proposer::Proposer;
+use crate::roster::reconfiguration::Reconfiguration;
 use crate::roster::record::{Record, RecordWrite};
 use crate::roster::server_view::{Permissions, ServerView};
 use crate::roster::{Epoch, NodeList, Roster, Seat, SeatId};
@@ -36,15 +37,24 @@ use checks::describe_write;
 use state::{Client, Delayed, Locker, Server, State};
 
 /// Which list of nodes a client has.
-const LIST: bool = false;
-const OTHER_LIST: bool = true;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nodes {
+    Listed,
+    /// All but the last, and another.
+    Other,
+    /// It reconfigures the lock cluster: to these nodes, each named by its index, with this quorum.
+    Reconfigures(&'static [u8], Option<usize>),
+}
+use Nodes::{Listed as LIST, Other as OTHER_LIST};
 
 #[derive(Clone, Copy)]
 struct RosterModel {
     nodes: usize,
     quorum: usize,
+    /// Servers that are not in the list of nodes, blank at first.
+    spares: usize,
     /// The list of each client.
-    lists: &'static [bool],
+    lists: &'static [Nodes],
     is_founded: bool,
     /// The largest ballot.
     max_ballot: u32,
@@ -103,6 +113,7 @@ enum Situation {
     LateWrite,
     LateWriteRejected,
     MemberNotified,
+    Reconfigured,
 }
 
 impl RosterModel {
@@ -113,25 +124,42 @@ impl RosterModel {
         )
     }
 
-    /// Both lists name the same nodes, but for the last.
-    fn list(&self, is_other: bool) -> NodeList {
-        let mut names: Vec<String> = (0..self.nodes).map(|it| format!("node {it}")).collect();
-        if is_other {
-            names[self.nodes - 1] = format!("node {}", self.nodes);
+    /// All lists name the same nodes, but the other one for the last.
+    fn list(&self, nodes: Nodes) -> NodeList {
+        let all = self.nodes + self.spares;
+        let mut names: Vec<String> = (0..all).map(|it| format!("node {it}")).collect();
+        if nodes == OTHER_LIST {
+            names[self.nodes - 1] = format!("node {all}");
         }
-        NodeList::new(&names)
+        NodeList::of(&names, self.listed())
     }
 
-    fn permissions(&self, state: &State) -> Permissions {
+    fn listed(&self) -> NodeSet {
+        (0..self.nodes as u8).map(NodeId).collect()
+    }
+
+    fn proposer(&self, client: u64, nodes: Nodes) -> Proposer {
+        let proposer = Proposer::new(client, self.list(nodes), self.config());
+        let Nodes::Reconfigures(to, quorum) = nodes else { return proposer };
+        let names = (0..self.nodes + self.spares).map(|it| format!("node {it}")).collect();
+        let to = to.iter().copied().map(NodeId).collect();
+        proposer.with_reconfiguration(Reconfiguration::new(names, (self.listed(), to), quorum, None))
+    }
+
+    fn permissions(&self, state: &State, client: usize) -> Permissions {
         // A node counts as absent while it is down; how long does not matter, as it casts no vote meanwhile.
         let is_down = |node: &usize| !state.servers[usize::from(state.addresses[*node])].is_up;
-        let absent: NodeSet = (0..self.nodes).filter(is_down).map(|node| NodeId(node as u8)).collect();
+        let nodes = 0..self.nodes + self.spares;
+        let absent: NodeSet = nodes.filter(is_down).map(|node| NodeId(node as u8)).collect();
+        let (voting, is_settled) = self.voting(state, client);
         Permissions {
             now_millis: 0,
             absent,
             to_vacate: absent,
             may_found: true,
             leaves_out_unreachable: false,
+            voting,
+            is_settled,
             may_begin: true,
             random: 7,
         }
@@ -140,7 +168,7 @@ impl RosterModel {
     /// The client after it decided on its writes, and the writes.
     fn decide(&self, state: &State, client: usize) -> (Proposer, Vec<Option<RecordWrite>>) {
         let mut proposer = state.clients[client].proposer.clone();
-        let (writes, _) = proposer.writes(&state.clients[client].views, &self.permissions(state));
+        let (writes, _) = proposer.writes(&state.clients[client].views, &self.permissions(state, client));
         (proposer, writes)
     }
 
@@ -159,6 +187,7 @@ impl Model for RosterModel {
             epoch: Epoch::default().after_recovery(),
             list: self.list(LIST).hash(),
             config: self.config(),
+            probation: self.config().max_ttl(),
             fence_base: 0,
             seats: (1..=self.nodes)
                 .map(|id| Seat { id: Some(SeatId(id as u64)), ..Seat::default() })
@@ -166,7 +195,7 @@ impl Model for RosterModel {
         });
         let server = |index: usize| Server {
             is_up: true,
-            record: self.is_founded.then(|| Record {
+            record: (self.is_founded && index < self.nodes).then(|| Record {
                 seat: SeatId(index as u64 + 1),
                 was_member: true,
                 roster: Some(first.clone()),
@@ -177,7 +206,7 @@ impl Model for RosterModel {
             time: 0,
             key: None,
         };
-        let servers: Vec<Server> = (0..self.nodes).map(server).collect();
+        let servers: Vec<Server> = (0..self.nodes + self.spares).map(server).collect();
         let views: Vec<ServerView> = servers
             .iter()
             .map(|it| ServerView {
@@ -188,14 +217,17 @@ impl Model for RosterModel {
                 is_fit: true,
             })
             .collect();
+        let addresses: Vec<u8> = (0..servers.len() as u8).collect();
+        let shape = self.is_founded.then(|| (first.list, first.config));
         let clients = self.lists.iter().enumerate().map(|(index, list)| Client {
-            proposer: Proposer::new(index as u64 + 1, self.list(*list), self.config()),
+            proposer: self.proposer(index as u64 + 1, *list),
             views: views.clone(),
-            connections: (0..self.nodes as u8).collect(),
+            connections: addresses.clone(),
+            shape: (shape, 0),
         });
         State {
             clients: clients.collect(),
-            addresses: (0..self.nodes as u8).collect(),
+            addresses,
             next_seat: self.nodes as u64,
             servers,
             delayed: None,
@@ -351,6 +383,7 @@ impl Model for RosterModel {
             Event::Return(server) => after.servers[server].is_up = true,
         }
         self.check(&after, coverage)?;
+        Self::see_shapes(&mut after);
         Ok(after)
     }
 

@@ -31,7 +31,7 @@ impl RosterModel {
         let mut in_force: Vec<&Arc<Roster>> = Vec::new();
         for roster in &carried {
             let voters = records.iter().filter(|record| votes_under(record, roster)).count();
-            if voters >= self.quorum && !in_force.contains(roster) {
+            if roster.config.quorum().is_met(voters) && !in_force.contains(roster) {
                 in_force.push(roster);
             }
             if roster.seats.iter().any(|seat| seat.id.is_none()) {
@@ -72,6 +72,9 @@ impl RosterModel {
                 let situation = match current {
                     None => Situation::Founded,
                     Some(current) if current == roster => Situation::MemberNotified,
+                    Some(current) if current.list != roster.list || current.config != roster.config => {
+                        Situation::Reconfigured
+                    }
                     Some(current) if current.epoch.after_change() == roster.epoch => Situation::Changed,
                     Some(_) => Situation::Recovered,
                 };

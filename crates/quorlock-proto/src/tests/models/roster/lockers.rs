@@ -32,7 +32,7 @@ impl RosterModel {
         state.servers[server].key = Some((locker as u8, state.now + self.ttl));
         let Some((roster, start, granted)) = &mut state.lockers[locker].round else { return Ok(()) };
         *granted |= 1 << server;
-        if (granted.count_ones() as usize) < self.quorum {
+        if !roster.config.quorum().is_met(granted.count_ones() as usize) {
             return Ok(());
         }
         let (valid_until, epoch) = (*start + self.ttl, roster.epoch);

@@ -1,6 +1,6 @@
 //! Explores the models of rosters: no invariant is violated, and the state counts match. A model with a mistake violates one.
 
-use super::{LIST, ModelMutant, OTHER_LIST, RosterModel, Situation};
+use super::{LIST, ModelMutant, Nodes, OTHER_LIST, RosterModel, Situation};
 use crate::mutant::{Mutant, with};
 use crate::tests::models::search::{SearchOrder, check_complete, explore, is_long};
 
@@ -8,6 +8,7 @@ use crate::tests::models::search::{SearchOrder, check_complete, explore, is_long
 const TWO: RosterModel = RosterModel {
     nodes: 3,
     quorum: 2,
+    spares: 0,
     lists: &[LIST, LIST],
     is_founded: true,
     max_ballot: 1,
@@ -72,6 +73,51 @@ fn model_roster_locks() {
     }
 }
 
+/// One client exchanges a node, adds one, removes one after the other, or changes the quorum.
+const EXCHANGES: RosterModel =
+    RosterModel { spares: 1, lists: &[Nodes::Reconfigures(&[0, 1, 3], None)], max_restarts: 0, ..TWO };
+const ADDS: RosterModel = RosterModel { lists: &[Nodes::Reconfigures(&[0, 1, 2, 3], None)], ..EXCHANGES };
+const REMOVES: RosterModel =
+    RosterModel { spares: 0, lists: &[Nodes::Reconfigures(&[0], None)], ..EXCHANGES };
+const ASKS_MORE: RosterModel =
+    RosterModel { spares: 0, lists: &[Nodes::Reconfigures(&[0, 1, 2], Some(3))], ..EXCHANGES };
+
+/// The same while two clients lock.
+const fn with_locks(model: RosterModel, horizon: u8) -> RosterModel {
+    RosterModel { lockers: 2, horizon, ..model }
+}
+
+#[test]
+fn model_roster_reconfiguration() {
+    use Situation::{BallotLost, Changed, LateWrite, Reconfigured, TakenOver};
+    let healed = RosterModel { max_restarts: 1, max_ballot: 2, ..EXCHANGES };
+    check("a node is exchanged, a restart", &healed, 1_601, &[Reconfigured, Changed]);
+    const TWO_GOALS: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), Nodes::Reconfigures(&[0, 1], None)];
+    let two = RosterModel { lists: TWO_GOALS, ..EXCHANGES };
+    check("two reconfigurations", &two, 41_617, &[Reconfigured, BallotLost, TakenOver]);
+    let late = RosterModel { max_delays: 1, max_moves: 1, ..EXCHANGES };
+    check("a moved address, a late write", &late, 56_578, &[Reconfigured, LateWrite]);
+    if is_long() {
+        const BESIDE_HEALER: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), LIST];
+        let raced = RosterModel { lists: BESIDE_HEALER, max_restarts: 1, ..EXCHANGES };
+        let situations = [Reconfigured, Changed, BallotLost, TakenOver];
+        check("a client heals meanwhile", &raced, 533_874, &situations);
+    }
+}
+
+#[test]
+fn model_roster_reconfiguration_locks() {
+    use Situation::{LockedUnderTwoRosters, Reconfigured, Renewed};
+    let situations = [Reconfigured, Renewed, LockedUnderTwoRosters];
+    check("a node is exchanged", &with_locks(EXCHANGES, 1), 326_688, &situations);
+    check("a larger quorum", &with_locks(ASKS_MORE, 1), 121_853, &situations);
+    if is_long() {
+        check("a node is added", &with_locks(ADDS, 1), 376_020, &situations);
+        check("three nodes become one", &with_locks(REMOVES, 2), 641_658, &situations);
+        check("a node is exchanged, long", &with_locks(EXCHANGES, 2), 1_395_734, &situations);
+    }
+}
+
 /// Explores a model with a mistake until it violates the invariant.
 #[track_caller]
 fn assert_killed(mutant: Option<Mutant>, model: &RosterModel, invariant: &str) {
@@ -86,6 +132,7 @@ fn mutant_model_roster() {
     let locks = RosterModel { horizon: 1, ..LOCKS };
     let moved = RosterModel { max_restarts: 0, max_moves: 1, ..locks };
     let with_mutant = |mutant, model| RosterModel { mutant: Some(mutant), ..model };
+    assert_killed(Some(Mutant::StepsAtOnce), &with_locks(REMOVES, 1), "R0");
     assert_killed(Some(Mutant::NoPromise), &RosterModel { max_ballot: 2, ..TWO }, "R1");
     assert_killed(
         None,

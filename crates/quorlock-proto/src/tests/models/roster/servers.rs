@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::state::State;
-use super::{ModelMutant, RosterModel, TICK, TICK_MICROS};
+use super::state::{Client, State};
+use super::{ModelMutant, Nodes, RosterModel, TICK, TICK_MICROS};
+use crate::quorum::{NodeId, NodeSet};
 use crate::roster::record::{Record, RecordWrite};
 use crate::roster::server_view::ServerView;
 use crate::roster::voting_time::{MarkerTime, time_of};
@@ -59,6 +60,36 @@ impl RosterModel {
         state.clients[client].views[node] = view;
     }
 
+    /// The nodes that vote, as the client knows them; and whether it may begin another step of its
+    /// reconfiguration.
+    pub(super) fn voting(&self, state: &State, client: usize) -> (NodeSet, bool) {
+        let Client { proposer, views, connections, shape } = &state.clients[client];
+        if !matches!(self.lists[client], Nodes::Reconfigures(..)) {
+            return (NodeSet::EMPTY, false);
+        }
+        let Some(current) = proposer.current(views) else { return (NodeSet::EMPTY, false) };
+        let is_member = |node: &usize| {
+            views[*node].is_up && views[*node].record.as_ref().is_some_and(|it| it.is_member_of(current))
+        };
+        let votes = |node: &usize| state.servers[usize::from(connections[*node])].time <= state.now;
+        let members: Vec<usize> = (0..views.len()).filter(is_member).collect();
+        let voting = members.iter().filter(|node| votes(node)).map(|node| NodeId(*node as u8)).collect();
+        let is_settled = members.iter().all(|node| votes(node))
+            && (state.now >= shape.1 + self.ttl || current.is_recovery());
+        (voting, is_settled)
+    }
+
+    /// Clients that see another list or other settings in force note when.
+    pub(super) fn see_shapes(state: &mut State) {
+        for client in &mut state.clients {
+            let current = client.proposer.current(&client.views);
+            let shape = current.map(|it| (it.list, it.config));
+            if shape != client.shape.0 {
+                client.shape = (shape, state.now);
+            }
+        }
+    }
+
     pub(super) fn is_read(state: &State, client: usize, node: usize) -> bool {
         let server = &state.servers[usize::from(state.clients[client].connections[node])];
         let view = &state.clients[client].views[node];
@@ -82,7 +113,7 @@ impl RosterModel {
             let server = &state.servers[usize::from(state.addresses[*node])];
             *node != without && server.record.as_ref().is_some_and(|it| it.is_member_of(latest))
         };
-        (0..self.nodes).filter(keeps).count() >= self.quorum
+        (0..state.addresses.len()).filter(keeps).count() >= latest.config.quorum().needed()
     }
 
     /// Whether a member of the latest roster, or of one that may have voters beside it, is at no address.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::roster::Roster;
+use crate::marker::LockClusterConfig;
 use crate::roster::proposer::Proposer;
 use crate::roster::record::{Record, RecordWrite};
 use crate::roster::server_view::ServerView;
+use crate::roster::{ListHash, Roster};
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct State {
@@ -49,6 +50,8 @@ pub(super) struct Client {
     pub(super) views: Vec<ServerView>,
     /// The server of each connection.
     pub(super) connections: Vec<u8>,
+    /// The list and settings of the roster that it follows, and since when.
+    pub(super) shape: (Option<(ListHash, LockClusterConfig)>, u8),
 }
 
 /// A write that is under way.

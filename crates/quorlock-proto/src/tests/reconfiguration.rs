@@ -1,0 +1,179 @@
+//! The steps of a reconfiguration: which roster follows, and what it waits for.
+
+use std::sync::Arc;
+
+use crate::marker::{ClusterId, LockClusterConfig};
+use crate::mutant::{Mutant, with};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::roster::proposer::Proposer;
+use crate::roster::reconfiguration::{Reconfiguration, Wait};
+use crate::roster::record::Record;
+use crate::roster::server_view::{Permissions, ServerView};
+use crate::roster::{NodeList, Roster, SeatId};
+use crate::test_util::founding::first_roster;
+use crate::tests::world::ms;
+
+const MAX_TTL_MS: u64 = 1_000;
+
+/// A lock cluster of the first `founded` of these servers. The others are blank and wait for a seat.
+struct Fleet {
+    names: Vec<String>,
+    servers: Vec<ServerView>,
+    list: NodeSet,
+    roster: Arc<Roster>,
+}
+
+fn nodes(indices: impl IntoIterator<Item = u8>) -> NodeSet {
+    indices.into_iter().map(NodeId).collect()
+}
+
+fn fleet(founded: usize, blank: usize) -> Fleet {
+    let names: Vec<String> = (0..founded + blank).map(|it| format!("node {it}")).collect();
+    let config = LockClusterConfig::new(Quorum::new(founded, None).expect("a quorum"), ms(MAX_TTL_MS));
+    let roster = Arc::new(first_roster(ClusterId::new(1), config));
+    let server = |index: usize| {
+        let was_member = index < founded;
+        let roster = was_member.then(|| roster.clone());
+        let record =
+            Record { seat: SeatId(index as u64 + 1), was_member, roster, promised: None, accepted: None };
+        ServerView { is_up: true, record: Some(record), hint: None, largest_number: 0, is_fit: true }
+    };
+    let servers = (0..founded + blank).map(server).collect();
+    Fleet { names, servers, list: nodes(0..founded as u8), roster }
+}
+
+impl Fleet {
+    fn reconfiguration(&self, to: NodeSet) -> Reconfiguration {
+        Reconfiguration::new(self.names.clone(), (self.list, to), None, None)
+    }
+
+    /// Carries out the steps of a client that knows this first list, without their waits.
+    fn run(&mut self, reconfiguration: &Reconfiguration) -> (Vec<Roster>, Option<Wait>) {
+        let mut proposer = Proposer::new(1, NodeList::of(&self.names, self.list), self.roster.config)
+            .with_reconfiguration(reconfiguration.clone());
+        let (mut steps, mut waits_for) = (Vec::new(), None);
+        for random in 1_000..1_500 {
+            let may = self.permissions(random);
+            let (writes, _) = proposer.writes(&self.servers, &may);
+            waits_for = proposer.waits_for(&self.servers, &may);
+            if writes.iter().all(Option::is_none) {
+                break;
+            }
+            for (server, write) in self.servers.iter_mut().zip(writes) {
+                let Some(write) = write else { continue };
+                server.record = Record::after(server.record.as_ref(), None, &write);
+            }
+            let current = proposer.current(&self.servers).expect("a roster");
+            if *current != self.roster {
+                self.roster = current.clone();
+                steps.push(Roster::clone(current));
+            }
+        }
+        (steps, waits_for)
+    }
+
+    /// All members that reply vote.
+    fn permissions(&self, random: u64) -> Permissions {
+        let is_member =
+            |it: &ServerView| it.is_up && it.record.as_ref().is_some_and(|it| it.is_member_of(&self.roster));
+        let voting = nodes((0..self.servers.len() as u8).filter(|it| is_member(&self.servers[*it as usize])));
+        Permissions {
+            now_millis: 5_000,
+            absent: NodeSet::EMPTY,
+            to_vacate: NodeSet::EMPTY,
+            may_found: false,
+            leaves_out_unreachable: false,
+            voting,
+            is_settled: true,
+            may_begin: true,
+            random,
+        }
+    }
+}
+
+/// N and q of each roster.
+fn sizes(steps: &[Roster]) -> Vec<(usize, usize)> {
+    steps.iter().map(|it| (it.seats.len(), it.config.quorum().needed())).collect()
+}
+
+#[test]
+fn three_nodes_become_five_and_three_others() {
+    let mut fleet = fleet(3, 2);
+    let (steps, wait) = fleet.run(&fleet.reconfiguration(nodes(0..5)));
+    assert_eq!((sizes(&steps), wait), (vec![(4, 3), (5, 3)], Some(Wait::Done)));
+    fleet.list = nodes(0..5);
+    let (steps, wait) = fleet.run(&fleet.reconfiguration(nodes(2..5)));
+    assert_eq!((sizes(&steps), wait), (vec![(4, 3), (3, 2)], Some(Wait::Done)));
+    let seats: Vec<_> = steps[1].seats.iter().filter_map(|it| it.id).collect();
+    assert_eq!(seats, [SeatId(3), SeatId(4), SeatId(5)], "no seat changed hands");
+}
+
+#[test]
+fn a_member_that_does_not_vote_is_exchanged_first() {
+    let mut fleet = fleet(3, 2);
+    fleet.servers[1].is_up = false;
+    let (steps, wait) = fleet.run(&fleet.reconfiguration(nodes([2, 3, 4])));
+    assert_eq!((steps.len(), wait), (2, Some(Wait::Done)));
+    let kept = NodeList::of(&fleet.names, nodes([0, 2, 3])).hash();
+    assert_eq!((steps[0].list, sizes(&steps)), (kept, vec![(3, 2), (3, 2)]));
+}
+
+#[test]
+fn a_step_that_would_leave_too_few_voters_waits() {
+    let mut fleet = fleet(3, 0);
+    fleet.servers[1].is_up = false;
+    assert_eq!(fleet.run(&fleet.reconfiguration(nodes(0..2))), (vec![], Some(Wait::TooFewVoters)));
+}
+
+#[test]
+fn a_node_that_does_not_reply_is_waited_for() {
+    let mut fleet = fleet(3, 1);
+    fleet.servers[3].is_up = false;
+    assert_eq!(fleet.run(&fleet.reconfiguration(nodes(0..4))), (vec![], Some(Wait::NewNode(NodeId(3)))));
+}
+
+#[test]
+fn an_interrupted_reconfiguration_goes_on_to_another_goal() {
+    let mut fleet = fleet(3, 3);
+    let (steps, _) = fleet.run(&fleet.reconfiguration(nodes([0, 1, 3])));
+    assert_eq!(steps.len(), 1);
+    // The list in force is neither of the two.
+    let (steps, wait) = fleet.run(&fleet.reconfiguration(nodes([3, 4, 5])));
+    assert_eq!((steps.len(), wait), (2, Some(Wait::Done)));
+}
+
+#[test]
+fn another_list_is_left_alone() {
+    let mut fleet = fleet(3, 3);
+    let reconfiguration = Reconfiguration::new(fleet.names.clone(), (nodes(1..3), nodes(1..4)), None, None);
+    fleet.list = nodes(1..3);
+    assert_eq!(fleet.run(&reconfiguration), (vec![], Some(Wait::OtherList)));
+}
+
+#[test]
+fn a_quorum_that_is_none_is_rejected() {
+    let mut fleet = fleet(3, 0);
+    let reconfiguration = Reconfiguration::new(fleet.names.clone(), (fleet.list, fleet.list), Some(1), None);
+    assert_eq!(fleet.run(&reconfiguration), (vec![], Some(Wait::InvalidQuorum)));
+}
+
+/// The max ttl and the probation of each roster, in milliseconds, when the max ttl is changed.
+fn spans(max_ttl: u64) -> Vec<(u128, u128)> {
+    let mut fleet = fleet(3, 0);
+    let list = fleet.list;
+    let reconfiguration = Reconfiguration::new(fleet.names.clone(), (list, list), None, Some(ms(max_ttl)));
+    let (steps, wait) = fleet.run(&reconfiguration);
+    assert_eq!(wait, Some(Wait::Done));
+    steps.iter().map(|it| (it.config.max_ttl().as_millis(), it.probation.as_millis())).collect()
+}
+
+#[test]
+fn the_probation_is_never_shorter_than_locks_of_the_roster_before() {
+    assert_eq!(spans(2_000), [(2_000, 2_000)]);
+    assert_eq!(spans(500), [(500, 1_000), (500, 500)]);
+}
+
+#[test]
+fn mutant_shortens_probation_at_once() {
+    assert_eq!(with(Some(Mutant::ShortensProbationAtOnce), || spans(500)), [(500, 500)]);
+}
