@@ -31,6 +31,7 @@ use crate::membership::Membership;
 use crate::pipeline::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OperationId, OwnerToken, RequestKind};
+use crate::span::Span;
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
@@ -66,7 +67,7 @@ impl Coordinator {
         Self {
             quorum,
             limits,
-            pipelines: vec![NodePipeline::new(); quorum.nodes()],
+            pipelines: vec![NodePipeline::new(); quorum.listed()],
             operations: BTreeMap::new(),
             lease_count: 0,
             alarms: BTreeSet::new(),
@@ -108,7 +109,10 @@ impl Coordinator {
         });
         let quorum = self.current_quorum();
         let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
-        let attempt = Attempt::new(spec, token, fence, quorum, |node| implicit_votes.of(node, now), now);
+        let (ttl, max_ttl) = (spec.params.ttl(), self.max_ttl());
+        let is_too_long = || (ttl > max_ttl).then(|| Vote::Excluded(ttl_too_long(ttl, max_ttl)));
+        let vote = |node| implicit_votes.of(node, now).or_else(is_too_long);
+        let attempt = Attempt::new(spec, token, fence, quorum, vote, now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
     }
 
@@ -133,12 +137,13 @@ impl Coordinator {
     /// Extends a held lock to these parameters. Emits `Renewed`, `RenewalFailed` or `Lost`. Returns false,
     /// and emits nothing, if the lock is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
+        let max_ttl = self.max_ttl();
         let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
         let lease = match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(params, |node| implicit_votes.for_holders(node, now), now);
+        lease.extend(params.at_most(max_ttl), |node| implicit_votes.for_holders(node, now), now);
         self.advance(id, now);
         true
     }
@@ -175,7 +180,7 @@ impl Coordinator {
             membership?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }))
         };
         let implicit_vote = |node| implicit_votes.of(node, now).or_else(|| non_member(node));
-        let survey = Survey::new(kind, key, self.quorum, implicit_vote, settle_by);
+        let survey = Survey::new(kind, key, self.current_quorum(), implicit_vote, settle_by);
         self.start(id, Operation::Survey(survey), now);
     }
 
@@ -377,6 +382,12 @@ impl ImplicitVotes<'_> {
             self.membership.and_then(|membership| membership.implicit_vote_for_holders(node, now))
         })
     }
+}
+
+fn ttl_too_long(ttl: Duration, max_ttl: Duration) -> ExclusionReason {
+    let (ttl, max_ttl) = (Span(ttl), Span(max_ttl));
+    let message = format!("a ttl of {ttl} is longer than the lock cluster's max ttl of {max_ttl}");
+    ExclusionReason::ClusterMismatch(message.into())
 }
 
 /// Borrows only these fields, so that an operation can be changed at the same time.

@@ -243,14 +243,21 @@ impl Lease {
         }
     }
 
-    /// Asks again in a running renewal, because another roster is in force: votes under the earlier one do not
-    /// count. Poll next.
-    pub fn void_renewal(&mut self, absent_vote: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
+    /// Follows another roster, with this quorum and max ttl. Asks again in a running renewal: votes under the
+    /// earlier one do not count. Poll next.
+    pub fn follow_roster(
+        &mut self,
+        (quorum, max_ttl): (Quorum, Duration),
+        absent_vote: impl Fn(NodeId) -> Option<Vote>,
+        now: DualTimestamp,
+    ) {
+        self.quorum = quorum;
+        self.params = self.params.at_most(max_ttl);
         // What nodes reported before about their larger fences no longer proves anything.
         self.quorum.all().iter().for_each(|node| self.forget_larger_fence(node));
         let running = self.renewal().filter(|renewal| !renewal.is_settled).map(|renewal| renewal.params);
         if let Some(params) = running {
-            self.start_renewal(params, absent_vote, now);
+            self.start_renewal(params.at_most(max_ttl), absent_vote, now);
         }
     }
 

@@ -46,6 +46,13 @@ impl LeaseParams {
         Ok(Self { ttl, attempt_timeout, drift })
     }
 
+    /// These parameters with a ttl of at most `max_ttl`.
+    #[must_use]
+    pub fn at_most(self, max_ttl: Duration) -> Self {
+        let ttl = self.ttl.min(max_ttl);
+        Self { ttl, attempt_timeout: self.attempt_timeout.min(ttl / 4), ..self }
+    }
+
     /// The time to live of the keys, in whole milliseconds.
     #[must_use]
     pub const fn ttl(&self) -> Duration {

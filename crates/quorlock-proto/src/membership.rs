@@ -8,6 +8,7 @@ mod eligibility;
 mod init;
 mod marker_write;
 mod member;
+mod reconfiguring;
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -18,11 +19,12 @@ pub use eligibility::ExpectedMarker;
 pub use init::{InitMode, InitResult};
 pub use marker_write::{MarkerWrite, NodeWrite};
 pub use member::VotingStatus;
+pub use reconfiguring::{NextStep, ReconfigurationState};
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, MarkerReading};
-use crate::quorum::{NodeId, NodeSet};
+use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::OperationId;
 use crate::roster::absence::Absences;
 use crate::roster::proposer::{Outcome, Proposer};
@@ -33,6 +35,7 @@ use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
 use member::{Member, ProbationState};
+use reconfiguring::Reconfiguring;
 
 /// The records and the voting status of all nodes, as one client knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +61,7 @@ pub struct Membership {
     /// Whether unreachable nodes count as absent at once.
     skips_absence: bool,
     pending_init: Option<PendingInit>,
+    reconfiguring: Option<Reconfiguring>,
     init_result: Option<(OperationId, InitResult)>,
 }
 
@@ -84,6 +88,8 @@ pub enum MemberStep {
     StatusChanged(NodeId, VotingStatus),
     /// Another server has the node's seat: the address must be resolved again.
     Redial(NodeId),
+    /// A reconfiguration has gone on, or waits for something else.
+    Reconfiguring(ReconfigurationState),
     /// An `init` has ended.
     InitDone(OperationId, InitResult),
 }
@@ -103,7 +109,7 @@ impl Membership {
             config,
             drift,
             auto_init,
-            members: vec![Member::default(); config.quorum().nodes()],
+            members: vec![Member::default(); list.nodes().len()],
             proposer: Proposer::new(client, list.clone(), config),
             list,
             roster: None,
@@ -114,6 +120,7 @@ impl Membership {
             draws: 0,
             skips_absence: false,
             pending_init: None,
+            reconfiguring: None,
             init_result: None,
         }
     }
@@ -126,7 +133,7 @@ impl Membership {
         if let Some(change) = self.change.take() {
             return Some(MemberStep::RosterChanged(change));
         }
-        for node in self.config.quorum().all().iter() {
+        for node in self.list.nodes().iter() {
             let member = &mut self.members[node.index()];
             if member.needs_read(now) {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
@@ -141,6 +148,9 @@ impl Membership {
                 return Some(MemberStep::StatusChanged(node, voting_status));
             }
         }
+        if let Some(progress) = self.reconfiguring.as_mut().and_then(|it| it.to_report.take()) {
+            return Some(MemberStep::Reconfiguring(progress));
+        }
         // Last, so that the caller of `init` sees the new voting status of all nodes.
         self.init_result.take().map(|(id, result)| MemberStep::InitDone(id, result))
     }
@@ -149,11 +159,13 @@ impl Membership {
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
         let begin = if let Begin::At(at) = self.begin { Some(at) } else { None };
+        let step = self.step_at();
         let report = self.members.iter().filter_map(|it| it.report_absence_at(self.is_any_up()));
         self.members
             .iter()
             .filter_map(Member::wake_at)
             .chain(begin)
+            .chain(step)
             .chain(report)
             .reduce(DualTimestamp::earlier)
     }
@@ -180,7 +192,7 @@ impl Membership {
         reading: Result<MarkerReading, Vote>,
         now: DualTimestamp,
     ) {
-        let pause = self.config.max_ttl() / READS_PER_TTL;
+        let pause = self.max_ttl() / READS_PER_TTL;
         let is_read = reading.is_ok();
         let pause = if is_read { pause } else { pause.min(READ_RETRY) };
         let failure = reading.as_ref().err().cloned();
@@ -201,13 +213,14 @@ impl Membership {
 
     /// A vote shows that the node is on probation for longer than expected. Poll next.
     pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: DualTimestamp) {
-        let (member, max_ttl) = (&mut self.members[node.index()], self.config.max_ttl());
-        if remaining > max_ttl {
+        let probation = self.probation();
+        let member = &mut self.members[node.index()];
+        if remaining > probation {
             // No probation is longer. The node's clock was set back behind its marker; the next reading fixes
             // this.
             member.require_read(now);
         } else {
-            member.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, max_ttl);
+            member.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, probation);
         }
     }
 
@@ -219,7 +232,7 @@ impl Membership {
         node_micros: u64,
         now: DualTimestamp,
     ) -> Option<ClockAnomaly> {
-        let span = self.config.max_ttl();
+        let span = self.probation();
         let member = &mut self.members[node.index()];
         let anomaly = member.clock.record(sent, now, node_micros, self.drift, span)?;
         if matches!(anomaly, ClockAnomaly::Jumped { .. }) {
@@ -236,7 +249,7 @@ impl Membership {
         node_micros: u64,
         now: DualTimestamp,
     ) {
-        let (drift, span) = (self.drift, self.config.max_ttl());
+        let (drift, span) = (self.drift, self.probation());
         let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {
             // A single reading shows no anomaly.
@@ -296,6 +309,29 @@ impl Membership {
         }
     }
 
+    /// The settings of the lock cluster: the roster's, or those of the client, which would found it with them.
+    #[must_use]
+    pub fn config(&self) -> LockClusterConfig {
+        self.roster.as_ref().map_or(self.config, |roster| roster.config)
+    }
+
+    /// The quorum of the lock cluster, for the client's list of nodes.
+    #[must_use]
+    pub fn quorum(&self) -> Quorum {
+        self.config().quorum().listing(self.members.len())
+    }
+
+    /// The longest ttl of a lock.
+    #[must_use]
+    pub fn max_ttl(&self) -> Duration {
+        self.config().max_ttl()
+    }
+
+    /// The length of a probation.
+    fn probation(&self) -> Duration {
+        self.roster.as_ref().map_or(self.config.max_ttl(), |roster| roster.probation)
+    }
+
     /// The roster that the client follows.
     #[must_use]
     pub const fn roster(&self) -> Option<&Arc<Roster>> {
@@ -309,7 +345,7 @@ impl Membership {
     /// Whether the passing of time alone permits something.
     fn is_evaluation_due(&mut self, now: DualTimestamp) -> bool {
         let is_any_up = self.is_any_up();
-        let mut is_due = false;
+        let mut is_due = self.step_became_due(now);
         for member in &mut self.members {
             is_due |= member.absence_became_reportable(is_any_up, now);
         }
@@ -332,25 +368,21 @@ impl Membership {
         self.schedule_ballot(outcome, may.random, now);
         let roster = self.proposer.current(&views).cloned();
         if roster != self.roster {
-            let all = self.config.quorum().all();
+            let all = self.list.nodes();
             let view = |it: &Arc<Roster>| RosterView::new(it, self.roster.as_deref(), &self.list, all);
             self.change = roster.as_ref().map(view);
             self.roster = roster;
+            self.note_shape(now);
         }
+        self.note_progress(&views, &may, &writes, now);
         let all_read = self.members.iter().all(|member| member.reading.is_some());
         let may_found = self.auto_init || self.pending_init.is_some();
         for (index, write) in writes.into_iter().enumerate() {
             let node = NodeId(index as u8);
             let current = self.roster.as_deref();
-            let eligibility = eligibility_of(
-                &self.members,
-                node,
-                current,
-                self.list.hash(),
-                self.config,
-                all_read && !may_found,
-            );
-            let max_ttl = self.config.max_ttl();
+            let eligibility =
+                eligibility_of(&self.members, node, current, self.list.hash(), all_read && !may_found);
+            let (max_ttl, probation) = (self.max_ttl(), self.probation());
             if self.is_init_pending() {
                 // Its own writes are next.
             } else if let Some(write) = write {
@@ -358,7 +390,7 @@ impl Membership {
             } else if self.roster.as_ref().map_or(may_found, |it| it.list == self.list.hash()) {
                 self.report_absences(node);
             }
-            self.members[index].set_eligibility(eligibility, max_ttl, now);
+            self.members[index].set_eligibility(eligibility, probation, now);
             self.members[index]
                 .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
@@ -383,24 +415,24 @@ impl Membership {
 
     fn permissions(&mut self, now: DualTimestamp) -> Permissions {
         self.draws += 1;
-        let quorum = self.config.quorum();
-        let max_ttl = self.config.max_ttl();
+        let max_ttl = self.probation();
         let longer_than = |limit: Duration| -> NodeSet {
             let is_absent = |node: &NodeId| {
                 let mut up = self.members.iter().filter(|member| member.is_up);
                 let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
                 !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
             };
-            quorum.all().iter().filter(is_absent).collect()
+            self.list.nodes().iter().filter(is_absent).collect()
         };
+        let (voting, is_settled) = self.voting_and_settled(now);
         Permissions {
             now_millis: now.wall_nanos() / 1_000_000,
             absent: longer_than(max_ttl),
             to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
             may_found: self.auto_init || self.skips_absence,
             leaves_out_unreachable: self.skips_absence,
-            voting: NodeSet::EMPTY,
-            is_settled: false,
+            voting,
+            is_settled,
             may_begin: self.begin == Begin::Now,
             random: split_mix(self.client ^ self.draws),
         }
@@ -408,7 +440,7 @@ impl Membership {
 
     /// Tells the node which nodes the client cannot reach, if that is news to it.
     fn report_absences(&mut self, node: NodeId) {
-        let all = self.config.quorum().all();
+        let all = self.list.nodes();
         let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
         let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
         let absent: NodeSet = unreached.iter().filter(is_absent).collect();

@@ -22,6 +22,8 @@ impl NodeId {
 pub struct Quorum {
     nodes: u8,
     needed: u8,
+    /// The number of nodes in the client's list, which may differ from N while the lock cluster is reconfigured.
+    listed: u8,
 }
 
 impl Quorum {
@@ -51,13 +53,20 @@ impl Quorum {
         if needed > nodes {
             return Err(InvalidQuorum::AboveNodes { needed, nodes });
         }
-        Ok(Self { nodes: nodes as u8, needed: needed as u8 })
+        Ok(Self { nodes: nodes as u8, needed: needed as u8, listed: nodes as u8 })
+    }
+
+    /// The same quorum for a client whose list has this number of nodes. Some of them may not be among the N, and
+    /// some of the N may be missing.
+    #[must_use]
+    pub const fn listing(self, nodes: usize) -> Self {
+        Self { listed: nodes as u8, ..self }
     }
 
     /// A majority of the connected nodes: a known mistake, see [`mutant`](crate::mutant).
     #[must_use]
     pub(super) const fn majority_of_connected(self, connected: usize) -> Self {
-        Self { nodes: self.nodes, needed: connected as u8 / 2 + 1 }
+        Self { needed: connected as u8 / 2 + 1, ..self }
     }
 
     /// N, the number of nodes.
@@ -72,10 +81,16 @@ impl Quorum {
         self.needed as usize
     }
 
-    /// Every node.
+    /// The number of nodes in the client's list.
+    #[must_use]
+    pub const fn listed(self) -> usize {
+        self.listed as usize
+    }
+
+    /// Every node of the client's list.
     #[must_use]
     pub fn all(self) -> NodeSet {
-        (0..self.nodes).map(NodeId).collect()
+        (0..self.listed).map(NodeId).collect()
     }
 
     /// Whether `count` nodes make a quorum.
@@ -88,7 +103,13 @@ impl Quorum {
     /// such nodes decide it, so a tie of two against two ends at once.
     #[must_use]
     pub const fn is_out_of_reach(self, others: usize) -> bool {
-        others > (self.nodes - self.needed) as usize
+        others + self.needed as usize > self.listed as usize
+    }
+
+    /// Whether no client can reach q if `others` of the N nodes do not grant.
+    #[must_use]
+    pub const fn is_blocked_by(self, others: usize) -> bool {
+        others + self.needed as usize > self.nodes as usize
     }
 
     /// How many of the `confirmed` nodes may lose the key early before another client can reach q: g + q − N

@@ -130,6 +130,8 @@ pub struct Seat {
 pub struct RosterView {
     /// Its number.
     pub epoch: Epoch,
+    /// The settings of the lock cluster.
+    pub config: LockClusterConfig,
     /// The seat of each node.
     pub seats: Vec<Seat>,
     /// The nodes whose seat has changed hands since the roster that the client followed before.
@@ -143,10 +145,13 @@ impl RosterView {
     #[must_use]
     pub fn new(roster: &Roster, before: Option<&Roster>, list: &NodeList, nodes: NodeSet) -> Self {
         let seat = |roster: &Roster, node| roster.seats.get(list.position(node)).copied().unwrap_or_default();
+        // Under another list the seats have other positions.
+        let before = before.filter(|before| before.list == roster.list);
         let has_changed =
             |node: &NodeId| before.is_some_and(|before| seat(before, *node).id != seat(roster, *node).id);
         Self {
             epoch: roster.epoch,
+            config: roster.config,
             seats: nodes.iter().map(|node| seat(roster, node)).collect(),
             changed: nodes.iter().filter(has_changed).collect(),
             same_list: roster.list == list.hash(),
@@ -223,6 +228,12 @@ impl Roster {
         let pause = self.config.max_ttl().saturating_mul(1 << seat.changes.min(20)).min(MAX_CHANGE_PAUSE);
         let since = now_millis.abs_diff(seat.changed_millis);
         seat.changed_millis == 0 || since >= pause.as_millis() as u64
+    }
+
+    /// Whether no roster was before it.
+    #[must_use]
+    pub fn is_founding(&self) -> bool {
+        self.epoch == Epoch::default().after_recovery()
     }
 
     /// Whether it was chosen by all servers that replied, because no quorum remembered the one before.

@@ -33,7 +33,7 @@ impl Round {
             not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
-            votes: vec![NO_REPLY; quorum.nodes()],
+            votes: vec![NO_REPLY; quorum.listed()],
         };
         for node in quorum.all().iter() {
             if let Some(vote) = absent_vote(node) {
@@ -46,7 +46,7 @@ impl Round {
 
     /// Counts a vote, unless the node voted before.
     pub fn record(&mut self, node: NodeId, vote: Vote) {
-        if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
+        if node.index() >= self.quorum.listed() || self.voted.contains(node) {
             return;
         }
         self.voted.insert(node);
@@ -145,7 +145,7 @@ impl Round {
     /// How many nodes have not voted.
     #[must_use]
     pub const fn pending_count(&self) -> usize {
-        self.quorum.nodes() - self.voted.len()
+        self.quorum.listed() - self.voted.len()
     }
 
     /// Whether every node has voted.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::attempt::AttemptFailure;
 use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
-use crate::membership::{InitResult, NodeWrite, VotingStatus};
+use crate::membership::{InitResult, NodeWrite, ReconfigurationState, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OperationId, Request};
 use crate::roster::RosterView;
@@ -49,6 +49,8 @@ pub enum Action {
     ClockAnomaly(NodeId, ClockAnomaly),
     /// Report: the client follows another roster, or its first.
     RosterChanged(RosterView),
+    /// Report: a reconfiguration has gone on, or waits for something else.
+    Reconfiguring(ReconfigurationState),
     /// Close this node's connection, and dial it again.
     Redial(NodeId),
     /// Send this event to the operation's caller and to the observers.

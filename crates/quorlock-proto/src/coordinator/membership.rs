@@ -129,6 +129,9 @@ impl Coordinator {
                         self.renew_leases_missing_on(node, RENEWAL_PAUSE_AFTER_RECONNECT, now);
                     }
                 }
+                MemberStep::Reconfiguring(progress) => {
+                    self.actions.push_back(Action::Reconfiguring(progress));
+                }
                 MemberStep::InitDone(id, result) => {
                     self.actions.push_back(Action::Event(id, OperationEvent::Initialized(result)));
                 }
@@ -143,6 +146,7 @@ impl Coordinator {
             return;
         }
         let ids: Vec<OperationId> = self.operations.keys().copied().collect();
+        let settings = (self.current_quorum(), self.max_ttl());
         for id in ids {
             let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
             match self.operations.get_mut(&id).map(|entry| &mut entry.operation) {
@@ -153,7 +157,7 @@ impl Coordinator {
                     }
                 }
                 Some(Operation::Lease(lease)) => {
-                    lease.void_renewal(|node| implicit_votes.for_holders(node, now), now);
+                    lease.follow_roster(settings, |node| implicit_votes.for_holders(node, now), now);
                 }
                 Some(Operation::Survey(_) | Operation::SingleRequest(_)) | None => continue,
             }
@@ -216,13 +220,19 @@ impl Coordinator {
     }
 
     /// The quorum of the lock cluster. (One mutant changes it.)
-    pub(super) fn current_quorum(&self) -> Quorum {
+    #[must_use]
+    pub fn current_quorum(&self) -> Quorum {
         if enabled(Mutant::QuorumOfConnected) {
             return self.quorum.majority_of_connected(
                 self.pipelines.iter().filter(|pipeline| pipeline.link == LinkState::Up).count(),
             );
         }
-        self.quorum
+        self.membership.as_ref().map_or(self.quorum, |membership| membership.quorum())
+    }
+
+    /// The longest ttl of the lock cluster's locks.
+    pub(super) fn max_ttl(&self) -> Duration {
+        self.membership.as_ref().map_or(Duration::MAX, |membership| membership.max_ttl())
     }
 
     fn read_marker(&mut self, node: NodeId, write: Option<NodeWrite>, as_text: bool, now: DualTimestamp) {

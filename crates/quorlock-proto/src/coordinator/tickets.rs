@@ -39,7 +39,7 @@ impl Coordinator {
         };
         let release = previous_key(lease, lease.token());
         // Without a confirmed quorum, the other nodes may have the keys that the adoption needs.
-        let nodes = if self.quorum.is_met(lease.confirmed().len()) {
+        let nodes = if self.current_quorum().is_met(lease.confirmed().len()) {
             lease.possibly_set().without(lease.confirmed())
         } else {
             NodeSet::EMPTY

@@ -187,7 +187,7 @@ impl Renewal {
     /// Whether so many nodes lack the key and have a larger fence that no quorum is left.
     pub(super) fn is_fenced_out(&self) -> bool {
         let nodes = self.larger_without_key.as_deref().map_or(NodeSet::EMPTY, LargerFencesWithoutKey::nodes);
-        self.round.quorum().is_out_of_reach(nodes.and(self.round.not_held()).len())
+        self.round.quorum().is_blocked_by(nodes.and(self.round.not_held()).len())
     }
 }
 

@@ -170,7 +170,7 @@ impl Lease {
         renewal.round.record(node, vote);
         if renewal.round.is_won() && !was_won {
             self.settle_renewed();
-        } else if self.quorum.is_out_of_reach(renewal.round.held_or_fenced_out().len())
+        } else if self.quorum.is_blocked_by(renewal.round.held_or_fenced_out().len())
             || renewal.is_fenced_out()
         {
             self.lose(LossReason::TakenByOthers);

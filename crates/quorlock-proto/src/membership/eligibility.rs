@@ -83,7 +83,6 @@ pub(super) fn eligibility_of(
     node: NodeId,
     roster: Option<&Roster>,
     list: ListHash,
-    config: LockClusterConfig,
     is_hopeless: bool,
 ) -> Eligibility {
     let member = &members[node.index()];
@@ -107,8 +106,9 @@ pub(super) fn eligibility_of(
             "most of the nodes given belong to a different one".into(),
         ));
     }
-    if roster.config != config {
-        let message = format!("its clients have {}, this client has {config}", roster.config);
+    let known = members.len() - members.iter().filter(|member| has_left(member, roster)).count();
+    if known < roster.config.quorum().needed() && !has_left(member, roster) {
+        let message = format!("it has {}: this client's list names {known} of them", roster.config);
         return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
     }
     match (&member.view.record, marker) {
@@ -124,9 +124,12 @@ pub(super) fn eligibility_of(
                 fencing_numbers_above: marker.time_micros.max(marker.base_micros).max(roster.fence_base),
             })
         }
-        (Some(record), _) if record.was_member && record.roster.as_deref() == Some(roster) && !record.is_sealed() => {
+        _ if has_left(member, roster) && roster.list == list => {
             Eligibility::Excluded(ExclusionReason::NotInRoster)
         }
+        _ if has_left(member, roster) => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
+            "the lock cluster has other nodes now: change this client's list".into(),
+        )),
         _ if roster.list != list => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "this client has another list of nodes (host, port and database of each), so it cannot give a seat \
              to a node that has none"
@@ -134,6 +137,14 @@ pub(super) fn eligibility_of(
         )),
         _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),
     }
+}
+
+/// Whether the server knows this roster, and that it has no seat there any more.
+fn has_left(member: &Member, roster: &Roster) -> bool {
+    member.view.record.as_ref().is_some_and(|record| {
+        let knows = record.was_member && record.roster.as_deref() == Some(roster);
+        knows && !record.is_sealed() && !roster.has(record.seat)
+    })
 }
 
 fn has_vote(record: &Record, roster: &Roster) -> bool {

@@ -75,7 +75,7 @@ impl Membership {
     ) {
         let read = self.members.iter().filter(|member| member.is_up && member.reading.is_some()).count();
         let is_enough = if mode == InitMode::WithoutUnreachable {
-            self.config.quorum().is_met(read)
+            self.quorum().is_met(read)
         } else {
             read == self.members.len()
         };
@@ -144,7 +144,7 @@ impl Membership {
             member.request_write(NodeWrite::Marker(Box::new(write)));
         }
         if let Some(init) = &mut self.pending_init {
-            init.writes = Some((roster, self.config.quorum().all()));
+            init.writes = Some((roster, self.list.nodes()));
         }
     }
 
@@ -164,7 +164,7 @@ impl Membership {
     pub(super) fn end_init_if_unreachable(&mut self) {
         let up = self.members.iter().filter(|member| member.is_up).count();
         let skips = self.pending_init.as_ref().is_some_and(|it| it.mode == InitMode::WithoutUnreachable);
-        if !(skips && self.config.quorum().is_met(up)) {
+        if !(skips && self.quorum().is_met(up)) {
             self.end_init(InitResult::Unreachable);
         }
     }
@@ -175,7 +175,7 @@ impl Membership {
         let is_member =
             |member: &Member| member.view.record.as_ref().is_some_and(|it| it.is_member_of(roster));
         let members = self.members.iter().filter(|member| member.is_up && is_member(member)).count();
-        if self.config.quorum().is_met(members) {
+        if self.quorum().is_met(members) {
             self.end_init(InitResult::Initialized);
         }
     }

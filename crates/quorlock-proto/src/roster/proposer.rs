@@ -67,6 +67,12 @@ impl Proposer {
         Self { reconfiguration: Some(reconfiguration), ..self }
     }
 
+    /// The list of nodes: the client's, or the one in force while it reconfigures.
+    #[must_use]
+    pub const fn list(&self) -> &NodeList {
+        &self.list
+    }
+
     /// What keeps the reconfiguration from its next step; `None` if nothing does, or without a reconfiguration.
     #[must_use]
     pub fn waits_for(&self, servers: &[ServerView], may: &Permissions) -> Option<Wait> {

@@ -82,6 +82,12 @@ impl Reconfiguration {
         }
     }
 
+    /// The list before.
+    #[must_use]
+    pub fn first_list(&self) -> NodeList {
+        self.list(self.from)
+    }
+
     /// The list of these nodes.
     #[must_use]
     pub fn list(&self, nodes: NodeSet) -> NodeList {

@@ -75,7 +75,7 @@ impl RosterModel {
         let members: Vec<usize> = (0..views.len()).filter(is_member).collect();
         let voting = members.iter().filter(|node| votes(node)).map(|node| NodeId(*node as u8)).collect();
         let is_settled = members.iter().all(|node| votes(node))
-            && (state.now >= shape.1 + self.ttl || current.is_recovery());
+            && (state.now >= shape.1 + self.ttl || current.is_founding());
         (voting, is_settled)
     }
 

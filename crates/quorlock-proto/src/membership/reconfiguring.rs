@@ -1,0 +1,171 @@
+//! How a client that reconfigures the lock cluster sees its progress, and when the next step may follow.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use super::Membership;
+use crate::lease_params::Drift;
+use crate::marker::LockClusterConfig;
+use crate::quorum::{NodeId, NodeSet};
+use crate::roster::proposer::Proposer;
+use crate::roster::reconfiguration::{Reconfiguration, Wait};
+use crate::roster::record::RecordWrite;
+use crate::roster::server_view::{Permissions, ServerView};
+use crate::roster::{ListHash, NodeList, Roster};
+use crate::time::DualTimestamp;
+
+/// How far a reconfiguration is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReconfigurationState {
+    /// The roster in force, if the client knows one.
+    pub roster: Option<Arc<Roster>>,
+    /// The nodes of its list.
+    pub nodes: NodeSet,
+    /// Those that vote.
+    pub voting: NodeSet,
+    /// What comes next.
+    pub next: NextStep,
+}
+
+/// What comes next in a reconfiguration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NextStep {
+    /// Nothing: the lock cluster is as it should be, and all members that reply vote.
+    Done,
+    /// The first step, once the nodes have replied and a roster is known.
+    Unknown,
+    /// A step is being agreed on or written.
+    UnderWay,
+    /// A step, once these members vote.
+    AfterProbation(NodeSet),
+    /// A step, at this time: by then the locks of the roster before have ended.
+    AfterLocks(DualTimestamp),
+    /// A step, once this new node replies and may vote.
+    AfterNewNode(NodeId),
+    /// A step, once more members vote: otherwise too few would be left after it.
+    AfterMoreVotes,
+    /// None: the list in force is none between the two lists.
+    OtherList,
+    /// None: the quorum is not one of this number of nodes.
+    InvalidQuorum,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Reconfiguring {
+    /// The list, the settings and the probation of the roster in force, and since when the client knows them.
+    shape: Option<(Shape, DualTimestamp)>,
+    drift: Drift,
+    /// What the last decision was based on.
+    decided_with: (NodeSet, bool),
+    reported: Option<ReconfigurationState>,
+    pub(super) to_report: Option<ReconfigurationState>,
+}
+
+type Shape = (ListHash, LockClusterConfig, Duration);
+
+impl Reconfiguring {
+    /// When locks of earlier rosters have ended, by the client's own clock. The founding roster has none before.
+    fn settles_at(&self, roster: &Roster) -> Option<DualTimestamp> {
+        let (_, since) = self.shape?;
+        let wait = if roster.is_founding() { Duration::ZERO } else { roster.probation };
+        Some(since.plus(self.drift.max_elapsed_on_node(wait)))
+    }
+}
+
+impl Membership {
+    /// The membership of a client that reconfigures the lock cluster. Its list are all nodes, old and new.
+    #[must_use]
+    pub fn reconfiguring(
+        config: LockClusterConfig,
+        drift: Drift,
+        all: NodeList,
+        client: u64,
+        reconfiguration: Reconfiguration,
+    ) -> Self {
+        let from = reconfiguration.first_list();
+        let proposer = Proposer::new(client, from, config).with_reconfiguration(reconfiguration);
+        let state = Reconfiguring {
+            shape: None,
+            drift,
+            decided_with: (NodeSet::EMPTY, false),
+            reported: None,
+            to_report: None,
+        };
+        Self { proposer, reconfiguring: Some(state), ..Self::new(config, drift, all, client, false) }
+    }
+
+    /// The nodes that vote, and whether the next step may follow.
+    pub(super) fn voting_and_settled(&self, now: DualTimestamp) -> (NodeSet, bool) {
+        let Some((state, roster)) = self.reconfiguring.as_ref().zip(self.roster.as_ref()) else {
+            return (NodeSet::EMPTY, false);
+        };
+        let (members, voting) = self.members_and_voting(roster);
+        let is_over = state.settles_at(roster).is_some_and(|at| now.is_due(at));
+        (voting, is_over && members.without(voting).is_empty())
+    }
+
+    fn members_and_voting(&self, roster: &Roster) -> (NodeSet, NodeSet) {
+        let is_member = |node: &NodeId| {
+            let view = &self.members[node.index()].view;
+            view.is_up && view.record.as_ref().is_some_and(|it| it.is_member_of(roster))
+        };
+        let members: NodeSet = self.list.nodes().iter().filter(is_member).collect();
+        (members, members.iter().filter(|node| self.is_voting(*node)).collect())
+    }
+
+    /// Whether the passing of time, or the end of a probation, permits the next step.
+    pub(super) fn step_became_due(&self, now: DualTimestamp) -> bool {
+        let decided_with = self.reconfiguring.as_ref().map(|it| it.decided_with);
+        decided_with.is_some_and(|it| it != self.voting_and_settled(now))
+    }
+
+    /// When the locks of earlier rosters have ended, if that is waited for.
+    pub(super) fn step_at(&self) -> Option<DualTimestamp> {
+        let state = self.reconfiguring.as_ref().filter(|it| !it.decided_with.1)?;
+        state.settles_at(self.roster.as_ref()?)
+    }
+
+    /// Another list or other settings are in force from now on.
+    pub(super) fn note_shape(&mut self, now: DualTimestamp) {
+        let Some(state) = &mut self.reconfiguring else { return };
+        let shape = self.roster.as_ref().map(|it| (it.list, it.config, it.probation));
+        if shape != state.shape.map(|(shape, _)| shape) {
+            state.shape = shape.map(|shape| (shape, now));
+        }
+    }
+
+    /// Notes how far the reconfiguration is, after the decision on these writes.
+    pub(super) fn note_progress(
+        &mut self,
+        views: &[ServerView],
+        may: &Permissions,
+        writes: &[Option<RecordWrite>],
+        now: DualTimestamp,
+    ) {
+        let Some(state) = &self.reconfiguring else { return };
+        let Some(roster) = self.roster.clone() else { return };
+        let (members, voting) = self.members_and_voting(&roster);
+        let on_probation = members.without(voting);
+        let waits_for = self.proposer.waits_for(views, may);
+        let settles_at = state.settles_at(&roster).filter(|at| !now.is_due(*at));
+        let next = match waits_for {
+            Some(Wait::OtherList) => NextStep::OtherList,
+            Some(Wait::InvalidQuorum) => NextStep::InvalidQuorum,
+            _ if writes.iter().any(Option::is_some) => NextStep::UnderWay,
+            Some(Wait::NewNode(node)) => NextStep::AfterNewNode(node),
+            _ if !on_probation.is_empty() => NextStep::AfterProbation(on_probation),
+            Some(Wait::Done) => NextStep::Done,
+            Some(Wait::TooFewVoters) => NextStep::AfterMoreVotes,
+            None => settles_at.map_or(NextStep::UnderWay, NextStep::AfterLocks),
+        };
+        let nodes = self.proposer.list().nodes();
+        let progress = ReconfigurationState { roster: Some(roster), nodes, voting, next };
+        if let Some(state) = &mut self.reconfiguring {
+            state.decided_with = (may.voting, may.is_settled);
+            if state.reported.as_ref() != Some(&progress) {
+                state.reported = Some(progress.clone());
+                state.to_report = Some(progress);
+            }
+        }
+    }
+}
