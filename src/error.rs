@@ -5,7 +5,8 @@
 
 pub use crate::lock::error::{
     AcquireError, AdoptError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput,
-    InvalidInputKind, NoDriver, PendingRelease, ReleaseError, RunError, ShutdownError, TicketError,
+    InvalidInputKind, NoDriver, PendingRelease, ReconfigureError, ReleaseError, RunError, ShutdownError,
+    TicketError,
 };
 pub use quorlock_proto::fence::ParseFencingTokenError;
 pub use quorlock_proto::request::ParseOwnerHashError;

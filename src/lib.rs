@@ -97,6 +97,7 @@ pub mod inspect;
 mod lock;
 pub mod node;
 mod observe;
+pub mod reconfiguration;
 pub mod safety;
 mod view;
 

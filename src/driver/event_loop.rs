@@ -20,14 +20,15 @@ use super::command::{CommandReceiver, DriverCommand, OperationIds};
 use super::link::{Link, LinkEvent};
 use super::local_queue::KeyQueues;
 use super::ready::{COMMANDS, ReadySet, ReadySources, TIMER};
+use super::shared_quorum::SharedQuorum;
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, DialSettings, RequestEncoder};
 use crate::observe::Events;
 use crate::view::NodeStatusList;
 use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
-use quorlock_proto::membership::Membership;
-use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
+use quorlock_proto::membership::{Membership, ReconfigurationState};
+use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::time::{BootTime, DualTimestamp};
 
 /// The task that owns the connections and all running operations.
@@ -41,6 +42,9 @@ pub(crate) struct Driver {
     /// Whether the status list must be published at the end of this poll.
     is_status_dirty: bool,
     encoder: RequestEncoder,
+    quorum: Arc<SharedQuorum>,
+    /// How far a reconfiguration is; nothing until the lock cluster is known.
+    progress: watch::Sender<Option<ReconfigurationState>>,
     /// Nodes with unsent bytes.
     unsent: NodeSet,
     key_queues: Arc<KeyQueues>,
@@ -62,7 +66,8 @@ pub(crate) struct Driver {
 
 /// What is needed to build a driver.
 pub(crate) struct Options {
-    pub(crate) quorum: Quorum,
+    pub(crate) quorum: Arc<SharedQuorum>,
+    pub(crate) progress: watch::Sender<Option<ReconfigurationState>>,
     pub(crate) reply_timeout: Duration,
     pub(crate) addresses: Vec<Address>,
     pub(crate) settings: DialSettings,
@@ -81,7 +86,8 @@ impl Driver {
         receiver: CommandReceiver,
         key_queues: Arc<KeyQueues>,
     ) -> (Self, watch::Receiver<NodeStatusList>) {
-        let Options { quorum, reply_timeout, addresses, settings, events, members, config } = options;
+        let Options { quorum, progress, reply_timeout, addresses, settings, events, members, config } =
+            options;
         let CommandReceiver { commands, ids } = receiver;
         let process_id = entropy::owner_token();
         let settings = Arc::new(settings);
@@ -94,8 +100,8 @@ impl Driver {
         let limits = Limits { reply_timeout, redial_after: reply_timeout * REDIAL_FACTOR };
         let driver = Self {
             coordinator: match members {
-                Some(members) => Coordinator::fenced(quorum, limits, members),
-                None => Coordinator::new(quorum, limits),
+                Some(members) => Coordinator::fenced(quorum.get(), limits, members),
+                None => Coordinator::new(quorum.get(), limits),
             },
             ready: ReadySet::new(links.len()),
             links,
@@ -104,6 +110,8 @@ impl Driver {
             status,
             is_status_dirty: false,
             encoder: RequestEncoder::new(config, process_id),
+            quorum,
+            progress,
             unsent: NodeSet::EMPTY,
             key_queues,
             ids,
@@ -302,6 +310,9 @@ impl Driver {
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::RosterChanged(view) => self.on_roster_changed(&view),
+                Action::Reconfiguring(progress) => {
+                    self.progress.send_replace(Some(progress));
+                }
                 Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
                 Action::Event(id, event) => {
                     if matches!(event, OperationEvent::Initialized(_)) {

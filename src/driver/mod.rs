@@ -12,9 +12,11 @@ mod link;
 mod local_queue;
 mod ready;
 mod shared_lease;
+mod shared_quorum;
 mod yield_policy;
 
 pub(crate) use command::{CommandSender, DriverCommand, ExtendOutcome, SurveyResult};
 pub(crate) use event_loop::{Driver, Options};
 pub(crate) use local_queue::{Admission, LocalQueue};
 pub(crate) use shared_lease::SharedLease;
+pub(crate) use shared_quorum::SharedQuorum;

@@ -77,7 +77,7 @@ impl ReadySources {
 
     /// The nodes in the set.
     pub(super) const fn nodes(self) -> NodeSet {
-        NodeSet::from_bits(self.0 as u16 & ((1 << Quorum::MAX_NODES) - 1))
+        NodeSet::from_bits(self.0 as u16 & ((1_u32 << Quorum::MAX_LISTED) - 1) as u16)
     }
 
     pub(super) const fn has(self, source: usize) -> bool {
@@ -99,7 +99,7 @@ impl Wake for SourceWaker {
 }
 
 /// The sources: the nodes by index, and after them these two.
-pub(super) const COMMANDS: usize = Quorum::MAX_NODES;
+pub(super) const COMMANDS: usize = Quorum::MAX_LISTED;
 pub(super) const TIMER: usize = COMMANDS + 1;
 
 #[cfg(test)]

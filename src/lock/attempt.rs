@@ -130,7 +130,7 @@ async fn attempt_once(
                     Vote::Unknown(ReplyFailure::NotWaitedFor)
                 }
             };
-            let votes = client.shared.quorum.all().iter().map(vote).collect();
+            let votes = client.shared.quorum.get().all().iter().map(vote).collect();
             Ok(Err(AttemptFailure { reason: FailureReason::TooLate, votes }))
         }
         Ok(Ok(lease)) => Ok(Ok(AcquiredLease { cancel_on_drop, lease })),

@@ -3,6 +3,7 @@
 mod check;
 mod connect;
 mod options;
+mod reconfigure;
 
 use std::fmt;
 use std::io;
@@ -18,15 +19,17 @@ use super::client::{Redlock, Shared};
 use super::error::ConnectError;
 #[cfg(feature = "tls-rustls")]
 use super::error::{InvalidInput, InvalidInputKind};
-use crate::driver::{CommandSender, Driver, LocalQueue, Options};
+use crate::driver::{CommandSender, Driver, LocalQueue, Options, SharedQuorum};
 use crate::host::{entropy, process};
 #[cfg(feature = "tls-rustls")]
 use crate::node::{Address, Tls, TlsFiles};
 use crate::node::{Credentials, DialSettings};
 use crate::observe::{Event, EventHandler, Events};
 use crate::view::NodeStatusList;
+use quorlock_proto::lease_params::Drift;
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
-use quorlock_proto::membership::Membership;
+use quorlock_proto::membership::{Membership, ReconfigurationState};
+use quorlock_proto::quorum::Quorum;
 use quorlock_proto::roster::NodeList;
 
 /// The options of a client. Start with [`Redlock::builder`].
@@ -206,8 +209,35 @@ impl RedlockBuilder {
     /// # Ok(()) }
     /// ```
     pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
-        let is_plain = self.is_plain();
         let (quorum, drift, addresses) = self.checked()?;
+        let config = self.config(quorum);
+        let (initializes, is_plain) = (self.initializes, self.is_plain());
+        let list = self.node_list(&addresses);
+        let members =
+            (!is_plain).then(|| Membership::new(config, drift, list, entropy::nonce() as u64, initializes));
+        self.launch((quorum, drift, addresses), members).map(|(client, _)| client)
+    }
+
+    fn config(&self, quorum: Quorum) -> LockClusterConfig {
+        let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
+        LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention)
+    }
+
+    /// The list of nodes, by the names that the user gave, or by address.
+    fn node_list(&self, addresses: &[Address]) -> NodeList {
+        let by_address = || addresses.iter().map(ToString::to_string).collect();
+        NodeList::new(&self.node_names.clone().unwrap_or_else(by_address))
+    }
+
+    /// Starts the driver of a client with these nodes and this membership. Returns also how far its reconfiguration
+    /// is, if it makes one.
+    fn launch(
+        self,
+        (quorum, drift, addresses): (Quorum, Drift, Vec<Address>),
+        members: Option<Membership>,
+    ) -> Result<(Redlock, watch::Receiver<Option<ReconfigurationState>>), ConnectError> {
+        let is_plain = self.is_plain();
+        let config = self.config(quorum);
         let settings = DialSettings {
             dial_timeout: self.dial_timeout,
             client_name: self.client_name,
@@ -227,20 +257,23 @@ impl RedlockBuilder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { reply_timeout, dial_timeout: connect_timeout, initializes, .. } = self;
+        let Self { reply_timeout, dial_timeout: connect_timeout, .. } = self;
         let (commands, receiver) = CommandSender::channel();
         let max_ttl = (!is_plain).then_some(self.max_ttl);
-        let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
-        let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
-        let node_names = self.node_names.clone();
-        let list =
-            NodeList::new(&node_names.unwrap_or_else(|| addresses.iter().map(ToString::to_string).collect()));
-        let client = entropy::nonce() as u64;
-        let members = max_ttl.map(|_| Membership::new(config, drift, list, client, initializes));
+        let quorum = Arc::new(SharedQuorum::new(quorum));
+        let (progress, progress_receiver) = watch::channel(None);
         let queue = LocalQueue::new(commands.clone());
         let key_queues = queue.key_queues();
-        let options =
-            Options { quorum, reply_timeout, addresses, settings, events: events.clone(), members, config };
+        let options = Options {
+            quorum: Arc::clone(&quorum),
+            progress,
+            reply_timeout,
+            addresses,
+            settings,
+            events: events.clone(),
+            members,
+            config,
+        };
         let launch = move || Driver::new(options, receiver, key_queues);
         let status = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
@@ -258,7 +291,7 @@ impl RedlockBuilder {
             max_ttl,
             process: process::id(),
         };
-        Ok(Redlock { shared: Arc::new(shared) })
+        Ok((Redlock { shared: Arc::new(shared) }, progress_receiver))
     }
 }
 

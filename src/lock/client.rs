@@ -9,13 +9,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::error::{InvalidInput, NoDriver, NoReply};
 use super::limits::Limits;
-use crate::driver::{CommandSender, DriverCommand, LocalQueue};
+use crate::driver::{CommandSender, DriverCommand, LocalQueue, SharedQuorum};
 use crate::host::process;
 use crate::host::timer::timeout;
 use crate::observe::{Event, Events};
 use crate::view::{NodeReplies, NodeState, NodeStatus, NodeStatusList};
 use quorlock_proto::lease_params::Drift;
-use quorlock_proto::quorum::Quorum;
 use quorlock_proto::request::{Key, LockSpec};
 use quorlock_proto::vote::Vote;
 
@@ -51,7 +50,7 @@ pub(super) struct Shared {
     pub(super) queue: Arc<LocalQueue>,
     pub(super) events: Events,
     pub(super) names: Arc<[Arc<str>]>,
-    pub(super) quorum: Quorum,
+    pub(super) quorum: Arc<SharedQuorum>,
     pub(super) drift: Drift,
     pub(super) reply_timeout: Duration,
     pub(super) connect_timeout: Duration,
@@ -78,7 +77,7 @@ impl Redlock {
     /// ```
     #[must_use]
     pub fn quorum(&self) -> usize {
-        self.shared.quorum.needed()
+        self.shared.quorum.get().needed()
     }
 
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
@@ -121,7 +120,7 @@ impl Redlock {
         if self.shared.has_waited_for_nodes.load(Ordering::Relaxed) {
             return;
         }
-        let need = self.shared.quorum.needed();
+        let need = self.shared.quorum.get().needed();
         let is_ready = |nodes: &NodeStatusList| {
             let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
@@ -135,7 +134,7 @@ impl Redlock {
     /// Waits, for at most this span, until enough nodes vote under one roster. Returns whether they do. Stops early if
     /// too few nodes are left that may.
     pub(super) async fn wait_for_roster(&self, span: Duration) -> bool {
-        let need = self.shared.quorum.needed();
+        let need = self.shared.quorum.get().needed();
         let votes = |nodes: &NodeStatusList| nodes.iter().filter(|node| node.is_voting()).count() >= need;
         let may_vote = |node: &&NodeStatus| {
             node.is_voting() || node.is_returning || matches!(node.state, NodeState::Unverified(_))
@@ -151,7 +150,7 @@ impl Redlock {
     /// nodes that have just lost their connection and are dialed again. Returns whether enough nodes vote and at least
     /// one of them had lost its connection.
     pub(super) async fn wait_for_return(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
-        let need = self.shared.quorum.needed();
+        let need = self.shared.quorum.get().needed();
         let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
             nodes.iter().filter(|node| is(node)).count()
         };
@@ -244,7 +243,7 @@ impl fmt::Debug for Redlock {
         f.debug_struct("Redlock")
             .field("nodes", &self.shared.names)
             .field("up", &up)
-            .field("quorum", &self.shared.quorum.needed())
+            .field("quorum", &self.shared.quorum.get().needed())
             .finish_non_exhaustive()
     }
 }

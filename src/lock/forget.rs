@@ -57,7 +57,9 @@ impl Redlock {
         let report = self.replies(votes);
         match () {
             () if is_held => Err(ForgetError::HeldByOthers { key, replies: report }),
-            () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, replies: report }),
+            () if !self.shared.quorum.get().is_met(forgot) => {
+                Err(ForgetError::NoQuorum { key, replies: report })
+            }
             () => Ok(report),
         }
     }

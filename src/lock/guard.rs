@@ -73,7 +73,7 @@ impl Guard {
         if let Some(admission) = admission {
             admission.attach_to(&lease);
         }
-        let view = LockView { lease, quorum: client.shared.quorum };
+        let view = LockView { lease, quorum: Arc::clone(&client.shared.quorum) };
         Self { client, view, id, attempt_timeout: spec.params.attempt_timeout(), has_admission }
     }
 
@@ -200,8 +200,9 @@ impl Guard {
             _ => false,
         };
         let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();
-        let loss = loss.or_else(|| shared.quorum.is_met(gone).then_some(LossReason::TakenByOthers));
-        let confirmed = shared.quorum.is_met(votes.iter().filter(|vote| vote.confirms_release()).count());
+        let loss = loss.or_else(|| shared.quorum.get().is_met(gone).then_some(LossReason::TakenByOthers));
+        let confirmed =
+            shared.quorum.get().is_met(votes.iter().filter(|vote| vote.confirms_release()).count());
         let replies = client.replies(votes);
         match loss {
             Some(reason) => Err(ReleaseError::Lost { key, reason, replies }),

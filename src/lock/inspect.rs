@@ -235,7 +235,7 @@ impl Redlock {
         let nodes = inspections
             .map(|(((node, reply), is_ours), is_voting)| NodeInspection { node, reply, is_ours, is_voting })
             .collect();
-        Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
+        Ok(Inspection { nodes, quorum: self.shared.quorum.get().needed() })
     }
 
     /// Deletes this name's key on every node, **whichever process holds it**. Use it for a holder that hangs, and for a

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::SharedLease;
+use crate::driver::{SharedLease, SharedQuorum};
 use crate::host::timer::timeout;
 use crate::view::LeaseDeadline;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
-use quorlock_proto::quorum::Quorum;
 use quorlock_proto::request::{Key as LockName, OwnerHash};
 
 /// A view of a held lock, without the right to release it. Cheap to clone, and independent of the guard's lifetime.
@@ -30,7 +29,7 @@ use quorlock_proto::request::{Key as LockName, OwnerHash};
 #[derive(Clone)]
 pub struct LockView {
     pub(super) lease: Arc<SharedLease>,
-    pub(super) quorum: Quorum,
+    pub(super) quorum: Arc<SharedQuorum>,
 }
 
 impl LockView {
@@ -187,7 +186,7 @@ macro_rules! view_methods {
         /// ```
         #[must_use]
         pub fn spare_nodes(&$self) -> i32 {
-            $view.quorum.spare_nodes($view.lease.confirmed().len())
+            $view.quorum.get().spare_nodes($view.lease.confirmed().len())
         }
 
         /// Why the lock was lost; `None` if it is held, or was released before.

@@ -14,6 +14,7 @@ mod known_expiry;
 mod limits;
 mod lock_view;
 mod mutex;
+pub(crate) mod reconfigure;
 mod release_outcome;
 mod shutdown;
 mod ticket;

@@ -22,6 +22,7 @@ mod other_servers;
 mod outcomes;
 mod probation;
 mod probation_bypass;
+mod reconfiguration;
 mod redundancy;
 mod restarts;
 mod retention;

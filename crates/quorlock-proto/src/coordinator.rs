@@ -14,6 +14,7 @@ mod wait_queue;
 
 pub use action::{Action, AttemptEvent, LeaseEvent, Limits, OperationEvent};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use operation::{AttemptEntry, Operation, OperationEntry};
@@ -387,7 +388,7 @@ impl ImplicitVotes<'_> {
 fn ttl_too_long(ttl: Duration, max_ttl: Duration) -> ExclusionReason {
     let (ttl, max_ttl) = (Span(ttl), Span(max_ttl));
     let message = format!("a ttl of {ttl} is longer than the lock cluster's max ttl of {max_ttl}");
-    ExclusionReason::ClusterMismatch(message.into())
+    ExclusionReason::Unsupported(message.into())
 }
 
 /// Borrows only these fields, so that an operation can be changed at the same time.

@@ -364,7 +364,10 @@ impl Membership {
         self.members.iter_mut().for_each(|member| member.forget_lost_seat(roster));
         let views: Vec<_> = self.members.iter().map(|member| member.view.clone()).collect();
         let may = self.permissions(now);
-        let (writes, outcome) = self.proposer.writes(&views, &may);
+        let (mut writes, outcome) = self.proposer.writes(&views, &may);
+        if self.reconfiguring.as_ref().is_some_and(|it| it.is_dry_run) {
+            writes.fill(None);
+        }
         self.schedule_ballot(outcome, may.random, now);
         let roster = self.proposer.current(&views).cloned();
         if roster != self.roster {

@@ -29,6 +29,8 @@ pub struct Quorum {
 impl Quorum {
     /// The largest number of nodes. Beyond nine, each further node adds latency and no safety.
     pub const MAX_NODES: usize = 9;
+    /// The largest number of nodes that one client dials: a reconfiguration dials those before and after.
+    pub const MAX_LISTED: usize = 16;
 
     /// A quorum of `needed` out of `nodes`; by default the majority N/2 + 1.
     ///
@@ -67,6 +69,19 @@ impl Quorum {
     #[must_use]
     pub(super) const fn majority_of_connected(self, connected: usize) -> Self {
         Self { needed: connected as u8 / 2 + 1, ..self }
+    }
+
+    /// The quorum as bits, for an atomic.
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        u32::from_le_bytes([self.nodes, self.needed, self.listed, 0])
+    }
+
+    /// The quorum with these [bits](Self::to_bits).
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        let [nodes, needed, listed, _] = bits.to_le_bytes();
+        Self { nodes, needed, listed }
     }
 
     /// N, the number of nodes.

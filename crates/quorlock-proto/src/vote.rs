@@ -123,6 +123,9 @@ pub enum ExclusionReason {
     Uninitialized,
     /// It is no member of its lock cluster any more: another server has its seat.
     NotInRoster,
+    /// The client's list of nodes is not the lock cluster's: this node has no seat, and cannot get one from this
+    /// client.
+    OtherNodeList(Arc<str>),
     /// The server cannot be used for another permanent reason.
     Unsupported(Arc<str>),
 }
@@ -313,7 +316,7 @@ impl fmt::Display for ExclusionReason {
                 "no member of its lock cluster any more, because another server has its seat: if its address has moved, \
                  wait until it is resolved again",
             ),
-            Self::Unsupported(message) => f.write_str(message),
+            Self::OtherNodeList(message) | Self::Unsupported(message) => f.write_str(message),
         }
     }
 }

@@ -43,10 +43,11 @@ impl RedlockBuilder {
         let client = self.connect_lazy()?;
         let deadline = now().plus(connect_timeout);
         let mut status = client.shared.status.clone();
-        let quorum = client.shared.quorum;
         let mut ready_since = None;
         loop {
             let nodes = status.borrow_and_update().clone();
+            // The roster's, once the client follows one.
+            let quorum = client.shared.quorum.get();
             invalid_node_list(&nodes)?;
             let is_known = nodes.iter().all(NodeStatus::is_known);
             let excluded = nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(_))).count();

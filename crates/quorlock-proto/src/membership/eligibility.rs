@@ -108,8 +108,11 @@ pub(super) fn eligibility_of(
     }
     let known = members.len() - members.iter().filter(|member| has_left(member, roster)).count();
     if known < roster.config.quorum().needed() && !has_left(member, roster) {
-        let message = format!("it has {}: this client's list names {known} of them", roster.config);
-        return Eligibility::Excluded(ExclusionReason::ClusterMismatch(message.into()));
+        let message = format!(
+            "its lock cluster has {}, and this client's list names {known} of these nodes: change the list",
+            roster.config
+        );
+        return Eligibility::Excluded(ExclusionReason::OtherNodeList(message.into()));
     }
     match (&member.view.record, marker) {
         (Some(record), Some(marker)) if has_vote(record, roster) => {
@@ -127,10 +130,10 @@ pub(super) fn eligibility_of(
         _ if has_left(member, roster) && roster.list == list => {
             Eligibility::Excluded(ExclusionReason::NotInRoster)
         }
-        _ if has_left(member, roster) => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
-            "the lock cluster has other nodes now: change this client's list".into(),
+        _ if has_left(member, roster) => Eligibility::Excluded(ExclusionReason::OtherNodeList(
+            "it is not one of the lock cluster's nodes any more: change this client's list".into(),
         )),
-        _ if roster.list != list => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
+        _ if roster.list != list => Eligibility::Excluded(ExclusionReason::OtherNodeList(
             "this client has another list of nodes (host, port and database of each), so it cannot give a seat \
              to a node that has none"
                 .into(),

@@ -17,8 +17,8 @@ use crate::time::DualTimestamp;
 /// How far a reconfiguration is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReconfigurationState {
-    /// The roster in force, if the client knows one.
-    pub roster: Option<Arc<Roster>>,
+    /// The roster in force.
+    pub roster: Arc<Roster>,
     /// The nodes of its list.
     pub nodes: NodeSet,
     /// Those that vote.
@@ -32,8 +32,6 @@ pub struct ReconfigurationState {
 pub enum NextStep {
     /// Nothing: the lock cluster is as it should be, and all members that reply vote.
     Done,
-    /// The first step, once the nodes have replied and a roster is known.
-    Unknown,
     /// A step is being agreed on or written.
     UnderWay,
     /// A step, once these members vote.
@@ -55,6 +53,8 @@ pub(super) struct Reconfiguring {
     /// The list, the settings and the probation of the roster in force, and since when the client knows them.
     shape: Option<(Shape, DualTimestamp)>,
     drift: Drift,
+    /// Whether nothing may be written.
+    pub(super) is_dry_run: bool,
     /// What the last decision was based on.
     decided_with: (NodeSet, bool),
     reported: Option<ReconfigurationState>,
@@ -73,20 +73,22 @@ impl Reconfiguring {
 }
 
 impl Membership {
-    /// The membership of a client that reconfigures the lock cluster. Its list are all nodes, old and new.
+    /// The membership of a client that reconfigures the lock cluster, or in a dry run only tells what is to be
+    /// done. Its list are all nodes, old and new.
     #[must_use]
     pub fn reconfiguring(
         config: LockClusterConfig,
         drift: Drift,
         all: NodeList,
         client: u64,
-        reconfiguration: Reconfiguration,
+        (reconfiguration, is_dry_run): (Reconfiguration, bool),
     ) -> Self {
         let from = reconfiguration.first_list();
         let proposer = Proposer::new(client, from, config).with_reconfiguration(reconfiguration);
         let state = Reconfiguring {
             shape: None,
             drift,
+            is_dry_run,
             decided_with: (NodeSet::EMPTY, false),
             reported: None,
             to_report: None,
@@ -159,7 +161,7 @@ impl Membership {
             None => settles_at.map_or(NextStep::UnderWay, NextStep::AfterLocks),
         };
         let nodes = self.proposer.list().nodes();
-        let progress = ReconfigurationState { roster: Some(roster), nodes, voting, next };
+        let progress = ReconfigurationState { roster, nodes, voting, next };
         if let Some(state) = &mut self.reconfiguring {
             state.decided_with = (may.voting, may.is_settled);
             if state.reported.as_ref() != Some(&progress) {

@@ -138,8 +138,12 @@ impl Reconfiguration {
             added => added,
         };
         let mut nodes = list.nodes();
-        added.iter().for_each(|(node, _)| nodes.insert(*node));
-        remove.iter().for_each(|node| nodes.remove(*node));
+        if let Some((node, _)) = added {
+            nodes.insert(node);
+        }
+        if let Some(node) = remove {
+            nodes.remove(node);
+        }
         let next_list = self.list(nodes);
         let mut seats = alloc::vec![Seat::default(); nodes.len()];
         for node in nodes.iter() {

@@ -45,6 +45,7 @@ impl ServerView {
 }
 
 /// What the proposer may do at this time.
+#[allow(clippy::struct_excessive_bools, reason = "each is a permission of its own")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// The client's wall clock, in milliseconds.

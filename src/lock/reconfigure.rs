@@ -1,0 +1,345 @@
+//! Reconfiguring a lock cluster: other nodes, another quorum or another max TTL, while clients lock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::RedlockBuilder;
+use super::client::Redlock;
+use super::error::{ConnectError, ReconfigureError};
+use crate::host::clock::now;
+use crate::host::timer::timeout;
+use crate::view::{NodeState, NodeStatus};
+use quorlock_proto::membership::{NextStep, ReconfigurationState};
+use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::span::Span;
+use quorlock_proto::vote::ExclusionReason;
+
+/// A change of a lock cluster's nodes, quorum or max TTL, made by [`RedlockBuilder::reconfigure`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use quorlock::Redlock;
+///
+/// # async fn example() -> Result<(), quorlock::error::ReconfigureError> {
+/// let before = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+/// let after = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.4"];
+/// let builder = Redlock::builder().nodes(before);
+/// builder.reconfigure(after).on_progress(|progress| eprintln!("{progress}")).run().await?;
+/// # Ok(()) }
+/// ```
+#[must_use = "a reconfiguration does nothing until it is `run`"]
+pub struct Reconfiguration {
+    builder: RedlockBuilder,
+    to: Vec<String>,
+    quorum: Option<usize>,
+    max_ttl: Option<Duration>,
+    on_progress: Option<ProgressHandler>,
+}
+
+type ProgressHandler = Box<dyn FnMut(&ReconfigurationProgress) + Send>;
+
+/// How far a reconfiguration is.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) -> Result<(), quorlock::error::ReconfigureError> {
+/// let before = reconfiguration.inspect().await?;
+/// println!("epoch {}: {} nodes, a quorum of {}", before.epoch, before.nodes.len(), before.quorum);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ReconfigurationProgress {
+    /// The number of the roster in force.
+    pub epoch: Arc<str>,
+    /// The nodes in force.
+    pub nodes: Vec<Arc<str>>,
+    /// Those that vote.
+    pub voting: Vec<Arc<str>>,
+    /// The nodes that are still to be added.
+    pub to_add: Vec<Arc<str>>,
+    /// The nodes that are still to be removed.
+    pub to_remove: Vec<Arc<str>>,
+    /// The number of nodes that make a quorum.
+    pub quorum: usize,
+    /// The max TTL.
+    pub max_ttl: Duration,
+    /// What comes next.
+    pub next: ReconfigurationStep,
+}
+
+/// What comes next in a reconfiguration.
+///
+/// # Examples
+///
+/// ```
+/// use quorlock::reconfiguration::ReconfigurationStep;
+///
+/// fn is_to_be_fixed(next: &ReconfigurationStep) -> bool {
+///     matches!(next, ReconfigurationStep::AfterNewNode(_) | ReconfigurationStep::AfterMoreVotes)
+/// }
+/// assert!(!is_to_be_fixed(&ReconfigurationStep::Done));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum ReconfigurationStep {
+    /// Nothing: the lock cluster is as it should be.
+    Done,
+    /// A step is being agreed on.
+    UnderWay,
+    /// A step, once these nodes have passed their probation.
+    AfterProbation(Vec<Arc<str>>),
+    /// A step, after this time: by then the locks of before the last step have ended.
+    AfterLocks(Duration),
+    /// A step, once this new node can be reached.
+    AfterNewNode(Arc<str>),
+    /// A step, once more nodes vote: otherwise too few would be left after it.
+    AfterMoreVotes,
+}
+
+impl RedlockBuilder {
+    /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held.
+    ///
+    /// It goes node by node: each step is agreed on by the members, and the next follows once the new node votes, so
+    /// after the [max TTL](Self::max_ttl). It can be interrupted at any point and run again, with any list between the two
+    /// in force. Clients with the earlier list go on, as long as enough of their nodes are in force; then change their
+    /// lists, at the latest before the servers that were removed are emptied.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use quorlock::Redlock;
+    ///
+    /// # async fn example() -> Result<(), quorlock::error::ReconfigureError> {
+    /// let nodes = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// // The nodes stay, and locks may be longer from now on.
+    /// Redlock::builder().nodes(nodes).reconfigure(nodes).max_ttl(Duration::from_secs(60)).run().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn reconfigure<I>(self, to: I) -> Reconfiguration
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let to = to.into_iter().map(Into::into).collect();
+        Reconfiguration { builder: self, to, quorum: None, max_ttl: None, on_progress: None }
+    }
+}
+
+impl Reconfiguration {
+    /// Sets the number of nodes that make a quorum. Default: the majority of the new nodes; as before if their number
+    /// stays.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) {
+    /// let reconfiguration = reconfiguration.quorum(4);
+    /// # }
+    /// ```
+    pub fn quorum(mut self, need: usize) -> Self {
+        self.quorum = Some(need);
+        self
+    }
+
+    /// Sets the max TTL. Default: as before. While it is shortened, held locks are renewed with the shorter one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) {
+    /// let reconfiguration = reconfiguration.max_ttl(std::time::Duration::from_secs(60));
+    /// # }
+    /// ```
+    pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.max_ttl = Some(max_ttl);
+        self
+    }
+
+    /// Calls `on_progress` after each step, and whenever something else is waited for.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) {
+    /// let reconfiguration = reconfiguration.on_progress(|progress| eprintln!("{progress}"));
+    /// # }
+    /// ```
+    pub fn on_progress(mut self, on_progress: impl FnMut(&ReconfigurationProgress) + Send + 'static) -> Self {
+        self.on_progress = Some(Box::new(on_progress));
+        self
+    }
+
+    /// Reads what is in force and what is to be changed. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A [`ReconfigureError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point: it changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) -> Result<(), quorlock::error::ReconfigureError> {
+    /// let plan = reconfiguration.inspect().await?;
+    /// println!("{} nodes are to be added, {} removed", plan.to_add.len(), plan.to_remove.len());
+    /// # Ok(()) }
+    /// ```
+    pub async fn inspect(self) -> Result<ReconfigurationProgress, ReconfigureError> {
+        self.follow(true).await
+    }
+
+    /// Makes all steps. Waits for nodes that do not reply, without end: see [`on_progress`](Self::on_progress).
+    ///
+    /// # Errors
+    ///
+    /// A [`ReconfigureError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point. Locks can be acquired then as before; run it again to go on.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) -> Result<(), quorlock::error::ReconfigureError> {
+    /// let after = reconfiguration.run().await?;
+    /// println!("epoch {}", after.epoch);
+    /// # Ok(()) }
+    /// ```
+    pub async fn run(self) -> Result<ReconfigurationProgress, ReconfigureError> {
+        self.follow(false).await
+    }
+
+    async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
+        let Self { builder, to, quorum, max_ttl, mut on_progress } = self;
+        let (client, goal, mut progress) = builder.connect_to_reconfigure(to, quorum, max_ttl, is_dry_run)?;
+        let deadline = now().plus(client.shared.connect_timeout);
+        loop {
+            let state = progress.borrow_and_update().clone();
+            if let Some(error) = hopeless(&client.current_status(), goal, state.as_ref()) {
+                return Err(error);
+            }
+            if let Some(state) = state {
+                let progress = describe(&client, goal, &state);
+                if let Some(report) = on_progress.as_mut().filter(|_| !is_dry_run) {
+                    report(&progress);
+                }
+                if is_dry_run || progress.next == ReconfigurationStep::Done {
+                    return Ok(progress);
+                }
+            } else if now().is_past(deadline) {
+                return Err(ConnectError::NoQuorum { nodes: client.current_status() }.into());
+            }
+            // The state of the nodes may change without the progress.
+            if let Ok(Err(_)) = timeout(POLL_INTERVAL, progress.changed()).await {
+                return Err(ConnectError::Closed.into());
+            }
+        }
+    }
+}
+
+/// Why the reconfiguration cannot go on without a person.
+fn hopeless(
+    nodes: &[NodeStatus],
+    goal: NodeSet,
+    state: Option<&ReconfigurationState>,
+) -> Option<ReconfigureError> {
+    match state {
+        None => {
+            let is_excluded = |node: &&NodeStatus| matches!(node.state, NodeState::Excluded(_));
+            let has_all = nodes.iter().filter(is_excluded).count() == nodes.len();
+            has_all.then(|| ConnectError::NodesExcluded { nodes: nodes.to_vec() }.into())
+        }
+        Some(state) => match state.next {
+            NextStep::OtherList => Some(ReconfigureError::OtherNodeList { nodes: nodes.to_vec() }),
+            NextStep::InvalidQuorum => Some(ReconfigureError::InvalidQuorum { nodes: goal.len() }),
+            NextStep::AfterNewNode(node) => {
+                let status = &nodes[node.index()];
+                match &status.state {
+                    // It waits for its seat.
+                    NodeState::Excluded(
+                        ExclusionReason::Uninitialized | ExclusionReason::OtherNodeList(_),
+                    ) => None,
+                    NodeState::Excluded(reason) => Some(ReconfigureError::NewNodeExcluded {
+                        node: Arc::clone(&status.address),
+                        reason: reason.clone(),
+                    }),
+                    _ => None,
+                }
+            }
+            _ => None,
+        },
+    }
+}
+
+fn describe(client: &Redlock, goal: NodeSet, state: &ReconfigurationState) -> ReconfigurationProgress {
+    let names = |nodes: NodeSet| -> Vec<Arc<str>> {
+        nodes.iter().map(|node| Arc::clone(&client.shared.names[node.index()])).collect()
+    };
+    let roster = &state.roster;
+    let next = match &state.next {
+        NextStep::Done => ReconfigurationStep::Done,
+        NextStep::AfterProbation(nodes) => ReconfigurationStep::AfterProbation(names(*nodes)),
+        NextStep::AfterLocks(at) => ReconfigurationStep::AfterLocks(at.since(now())),
+        NextStep::AfterNewNode(node) => {
+            ReconfigurationStep::AfterNewNode(Arc::clone(&client.shared.names[node.index()]))
+        }
+        NextStep::AfterMoreVotes => ReconfigurationStep::AfterMoreVotes,
+        NextStep::UnderWay | NextStep::OtherList | NextStep::InvalidQuorum => ReconfigurationStep::UnderWay,
+    };
+    ReconfigurationProgress {
+        epoch: roster.epoch.to_string().into(),
+        nodes: names(state.nodes),
+        voting: names(state.voting),
+        to_add: names(goal.without(state.nodes)),
+        to_remove: names(state.nodes.without(goal)),
+        quorum: roster.config.quorum().needed(),
+        max_ttl: roster.config.max_ttl(),
+        next,
+    }
+}
+
+impl fmt::Display for ReconfigurationProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (all, voting) = (self.nodes.len(), self.voting.len());
+        let s = if all == 1 { "" } else { "s" };
+        write!(f, "epoch {}: {all} node{s} ({}), {voting} vote, ", self.epoch, self.nodes.join(", "))?;
+        write!(f, "a quorum of {}, a max ttl of {}: ", self.quorum, Span(self.max_ttl))?;
+        self.next.fmt(f)
+    }
+}
+
+impl fmt::Display for ReconfigurationStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::UnderWay => f.write_str("a step is under way"),
+            Self::AfterProbation(nodes) => write!(f, "waiting until {} may vote", nodes.join(", ")),
+            Self::AfterLocks(left) => {
+                write!(f, "waiting {:.1} s until earlier locks have ended", left.as_secs_f64())
+            }
+            Self::AfterNewNode(node) => write!(f, "waiting for the new node {node}"),
+            Self::AfterMoreVotes => f.write_str("waiting for a member: without it too few would vote"),
+        }
+    }
+}
+
+impl fmt::Debug for Reconfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs may contain passwords, so show nothing of them.
+        f.debug_struct("Reconfiguration").field("to", &self.to.len()).finish_non_exhaustive()
+    }
+}
+
+/// How often the state of the nodes is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
