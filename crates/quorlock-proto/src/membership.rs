@@ -32,7 +32,7 @@ use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
-use member::{Member, ProbationState};
+use member::{ABSENCE_REPORT_DELAY, Member, ProbationState};
 
 /// The records and the voting status of all nodes, as one client knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +55,8 @@ pub struct Membership {
     /// Names this client in ballots and seeds its random numbers.
     client: u64,
     draws: u64,
+    /// When the nodes without a seat get one without those that do not reply, if they wait for nothing else.
+    absence_ends_at: Option<DualTimestamp>,
     /// Whether unreachable nodes count as absent at once.
     skips_absence: bool,
     pending_init: Option<PendingInit>,
@@ -112,6 +114,7 @@ impl Membership {
             lost_ballots: 0,
             client,
             draws: 0,
+            absence_ends_at: None,
             skips_absence: false,
             pending_init: None,
             init_result: None,
@@ -131,14 +134,15 @@ impl Membership {
             if member.needs_read(now) {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
             }
-            if member.take_redial() {
-                return Some(MemberStep::Redial(node));
-            }
             if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
             if let Some(voting_status) = member.take_status_change(now) {
                 return Some(MemberStep::StatusChanged(node, voting_status));
+            }
+            // Behind its status, which says why.
+            if member.take_redial() {
+                return Some(MemberStep::Redial(node));
             }
         }
         // Last, so that the caller of `init` sees the new voting status of all nodes.
@@ -274,6 +278,11 @@ impl Membership {
                 member.read_failure.clone()
             }
             Eligibility::Unverified => Some(Vote::Unknown(ReplyFailure::Unverified)),
+            Eligibility::NotAMember(Some(ReplyFailure::Unverified)) => {
+                let at_most = |end: DualTimestamp| ReplyFailure::AwaitsAbsent { at_most: end.since(now) };
+                let end = self.absence_ends_at.filter(|end| !now.is_due(*end));
+                Some(Vote::Unknown(end.map_or(ReplyFailure::Unverified, at_most)))
+            }
             Eligibility::NotAMember(reason) => {
                 Some(Vote::Unknown(reason.clone().unwrap_or(ReplyFailure::MarkerMismatch)))
             }
@@ -330,6 +339,10 @@ impl Membership {
         let may = self.permissions(now);
         let (writes, outcome) = self.proposer.writes(&views, &may);
         self.schedule_ballot(outcome, may.random, now);
+        self.absence_ends_at = self
+            .proposer
+            .waits_for_absence(&views, &may)
+            .then(|| now.plus(self.absence_left() + self.config.max_ttl() / READS_PER_TTL));
         let roster = self.proposer.current(&views).cloned();
         if roster != self.roster {
             let all = self.config.quorum().all();
@@ -402,6 +415,22 @@ impl Membership {
             may_begin: self.begin == Begin::Now,
             random: split_mix(self.client ^ self.draws),
         }
+    }
+
+    /// How long until every node that does not reply has been absent for the max ttl, by the reports that were read
+    /// last.
+    fn absence_left(&self) -> Duration {
+        let max_ttl = self.config.max_ttl();
+        let down = self.config.quorum().all().iter().filter(|node| !self.members[node.index()].is_up);
+        let left = |node| {
+            let up = self.members.iter().filter(|member| member.is_up);
+            let left = up.map(|member| match member.reports_absence(&self.list, node) {
+                Duration::ZERO => max_ttl + ABSENCE_REPORT_DELAY,
+                absent => max_ttl.saturating_sub(absent),
+            });
+            left.max().unwrap_or(max_ttl)
+        };
+        down.map(left).max().unwrap_or_default()
     }
 
     /// Tells the node which nodes the client cannot reach, if that is news to it.

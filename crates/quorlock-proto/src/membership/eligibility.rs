@@ -54,7 +54,7 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
     // The settings of the lock cluster count, not those of a client that has others.
     let config =
         record.as_ref().and_then(|record| record.roster.as_ref()).map_or(config, |roster| roster.config);
-    // A server that was told when it votes had its data begin at least a max ttl earlier.
+    // A member had its data begin at least a max ttl earlier.
     let began = if marker.was_member {
         marker.time_micros.saturating_sub(config.max_ttl().as_micros() as u64)
     } else {

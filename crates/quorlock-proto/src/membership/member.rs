@@ -151,8 +151,8 @@ impl Member {
     /// no more, and the node would be without a vote forever.
     pub(super) fn forget_lost_seat(&mut self, roster: Option<&Arc<Roster>>) {
         let Some(record) = &self.view.record else { return };
-        let is_told = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
-        if !is_told || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
+        let knows_roster = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
+        if !knows_roster || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
             self.redial = Redial::NotNeeded;
         } else if self.redial == Redial::Done && self.is_up {
             self.view.hint = self.view.record.take().and_then(|record| record.roster);
@@ -456,6 +456,6 @@ const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
 /// How far a writer's clock may be ahead of this client's and still count.
 const MAX_WRITER_LEAD_MICROS: u64 = 1_000_000;
 /// How long a node must be disconnected before its absence is reported.
-const ABSENCE_REPORT_DELAY: Duration = Duration::from_secs(1);
+pub(super) const ABSENCE_REPORT_DELAY: Duration = Duration::from_secs(1);
 /// A smaller change of a probation's end is not reported: two readings never agree to the microsecond.
 const MIN_REPORTED_CHANGE: Duration = Duration::from_millis(100);

@@ -16,6 +16,7 @@ use crate::roster::{NodeList, SeatId};
 use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, DataKey, DataValue};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
+use crate::vote::{ReplyFailure, Vote};
 
 /// How long a node must be disconnected before a client reports it.
 const REPORT_DELAY_MILLIS: u64 = 1_000;
@@ -29,8 +30,15 @@ fn with_one_of_five_blank_nodes_dead_the_others_found_after_the_max_ttl_of_its_a
     world.run_for(MAX_TTL + ms(REPORT_DELAY_MILLIS) - ms(100));
     assert!((0..4).all(|node| roster(&world, node).is_none() && !is_voting(&world, ALICE, node)));
     let text = status_text(&world, ALICE, 0);
-    assert!(text.contains("waits for a lock cluster") && text.contains("--without-unreachable"), "{text}");
-    assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NoQuorum);
+    assert!(text.contains("after the max ttl") && text.contains("--without-unreachable"), "{text}");
+    let failure = acquire_expecting_failure(&mut world, ALICE);
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    let Vote::Unknown(waiting @ ReplyFailure::AwaitsAbsent { at_most }) = &failure.votes[0] else {
+        panic!("{failure:?}")
+    };
+    assert!(*at_most <= MARKER_READ_INTERVAL + ms(200), "the max ttl is nearly over: {at_most:?}");
+    let text = waiting.to_string();
+    assert!(text.contains("waits for the nodes that do not reply") && text.contains("in at most"), "{text}");
     world.run_for(MARKER_READ_INTERVAL + SETTLING);
     let founded = roster(&world, 0).expect("it is founded");
     assert!((0..4).all(|node| is_member(&world, node) && roster(&world, node).as_ref() == Some(&founded)));
@@ -135,10 +143,15 @@ fn with_one_node_dead_and_one_restarted_of_three_nothing_happens_until_the_dead_
     world.run_for(MAX_TTL * 4);
     assert!(epoch(&world, 0) == "1.0" && is_voting(&world, ALICE, 0) && !is_member(&world, 1));
     let text = status_text(&world, ALICE, 1);
-    let expected =
-        ["waits for a seat", "too few of the others reply", "start them", "init --without-unreachable"];
+    let expected = [
+        "more nodes must reply to give it a seat",
+        "the state of the other nodes",
+        "init --without-unreachable",
+    ];
     assert!(expected.iter().all(|part| text.contains(part)), "{text}");
-    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NoQuorum);
+    let failure = acquire_expecting_failure(&mut world, BOB);
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    assert_eq!(failure.votes[1], Vote::Unknown(ReplyFailure::Unverified), "no time is known");
     world.connect(ALICE, 2);
     world.run_for(SETTLING);
     assert!(is_member(&world, 1) && epoch(&world, 2) == "1.1");
