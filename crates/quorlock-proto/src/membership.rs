@@ -4,10 +4,13 @@
 //! probation has passed. If the client itself saw the seat change hands, the max ttl must also pass on the
 //! client's clock. The [`Proposer`] decides what to write, and [`marker_write`] how.
 
+mod absences;
+mod ballots;
 mod eligibility;
 mod init;
 mod marker_write;
 mod member;
+mod probation;
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -22,17 +25,17 @@ pub use member::VotingStatus;
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, MarkerReading};
-use crate::quorum::{NodeId, NodeSet};
+use crate::quorum::NodeId;
 use crate::request::OperationId;
-use crate::roster::absence::Absences;
-use crate::roster::proposer::{Outcome, Proposer};
-use crate::roster::server_view::Permissions;
+use crate::roster::proposer::Proposer;
 use crate::roster::{NodeList, Roster, RosterView};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
+use ballots::{Begin, up_to};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
-use member::{ABSENCE_REPORT_DELAY, Member, ProbationState};
+use member::Member;
+use probation::ProbationState;
 
 /// The records and the voting status of all nodes, as one client knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,15 +64,6 @@ pub struct Membership {
     skips_absence: bool,
     pending_init: Option<PendingInit>,
     init_result: Option<(OperationId, InitResult)>,
-}
-
-/// When the client may begin a ballot. Thousands of clients see the same restart, so each waits for a random
-/// time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Begin {
-    NotNeeded,
-    At(DualTimestamp),
-    Now,
 }
 
 /// What the coordinator does next for the membership.
@@ -376,81 +370,6 @@ impl Membership {
                 .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
     }
-
-    /// Decides when the client may begin a ballot. After another client began one, it waits longer each time.
-    fn schedule_ballot(&mut self, outcome: Outcome, random: u64, now: DualTimestamp) {
-        let is_scheduled = matches!(self.begin, Begin::At(_));
-        match outcome {
-            Outcome::Idle => (self.begin, self.lost_ballots) = (Begin::NotNeeded, 0),
-            Outcome::Waiting if self.begin == Begin::NotNeeded => {
-                self.begin = Begin::At(now.plus(up_to(MAX_BALLOT_DELAY, random)));
-            }
-            Outcome::Lost if !is_scheduled => {
-                let longest = MAX_BALLOT_DELAY * (1 << self.lost_ballots.min(5));
-                self.lost_ballots += 1;
-                self.begin = Begin::At(now.plus(MAX_BALLOT_DELAY / 2 + up_to(longest, random)));
-            }
-            Outcome::Waiting | Outcome::Lost | Outcome::Pending => {}
-        }
-    }
-
-    fn permissions(&mut self, now: DualTimestamp) -> Permissions {
-        self.draws += 1;
-        let quorum = self.config.quorum();
-        let max_ttl = self.config.max_ttl();
-        let longer_than = |limit: Duration| -> NodeSet {
-            let is_absent = |node: &NodeId| {
-                let mut up = self.members.iter().filter(|member| member.is_up);
-                let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
-                !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
-            };
-            quorum.all().iter().filter(is_absent).collect()
-        };
-        Permissions {
-            now_millis: now.wall_nanos() / 1_000_000,
-            absent: longer_than(max_ttl),
-            to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
-            may_found: self.auto_init || self.skips_absence,
-            leaves_out_unreachable: self.skips_absence,
-            may_begin: self.begin == Begin::Now,
-            random: split_mix(self.client ^ self.draws),
-        }
-    }
-
-    /// How long until every node that does not reply has been absent for the max ttl, by the reports that were read
-    /// last.
-    fn absence_left(&self) -> Duration {
-        let max_ttl = self.config.max_ttl();
-        let down = self.config.quorum().all().iter().filter(|node| !self.members[node.index()].is_up);
-        let left = |node| {
-            let up = self.members.iter().filter(|member| member.is_up);
-            let left = up.map(|member| match member.reports_absence(&self.list, node) {
-                Duration::ZERO => max_ttl + ABSENCE_REPORT_DELAY,
-                absent => max_ttl.saturating_sub(absent),
-            });
-            left.max().unwrap_or(max_ttl)
-        };
-        down.map(left).max().unwrap_or_default()
-    }
-
-    /// Tells the node which nodes the client cannot reach, if that is news to it.
-    fn report_absences(&mut self, node: NodeId) {
-        let all = self.config.quorum().all();
-        let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
-        let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
-        let absent: NodeSet = unreached.iter().filter(is_absent).collect();
-        let member = &mut self.members[node.index()];
-        let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
-        let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
-        if let Some(after) = known.after_report(&self.list, unreached, absent, reading.micros) {
-            let replaces = reading.absences.clone();
-            member.request_absences(replaces, after.to_text().into());
-        }
-    }
-}
-
-fn up_to(longest: Duration, random: u64) -> Duration {
-    Duration::from_micros(random % longest.as_micros() as u64)
 }
 
 /// `SplitMix64` (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
@@ -468,8 +387,3 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 /// When to read a member again that takes part in the choice of the next roster. Another client finishes that within
 /// a few round trips.
 const SEALED_READ_PAUSE: Duration = Duration::from_millis(20);
-/// The longest wait before a first ballot.
-const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
-/// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.
-const VACATING_TTLS: u32 = 10;
-const MIN_VACATING_ABSENCE: Duration = Duration::from_secs(300);

@@ -9,6 +9,7 @@ use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::record::Record;
 use crate::roster::server_view::ServerView;
+use crate::roster::voting_time::probation_of;
 use crate::roster::{ListHash, Roster, fnv};
 use crate::vote::{ExclusionReason, ReplyFailure};
 
@@ -56,7 +57,7 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
         record.as_ref().and_then(|record| record.roster.as_ref()).map_or(config, |roster| roster.config);
     // A member had its data begin at least a max ttl earlier.
     let began = if marker.was_member {
-        marker.time_micros.saturating_sub(config.max_ttl().as_micros() as u64)
+        marker.time_micros.saturating_sub(probation_of(config.max_ttl()).as_micros() as u64)
     } else {
         marker.time_micros
     };
