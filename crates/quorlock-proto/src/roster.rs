@@ -92,6 +92,11 @@ impl NodeList {
         self.hash
     }
 
+    /// The nodes, in the client's order.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.positions.len() as u8).map(NodeId)
+    }
+
     /// The position of the node's seat.
     #[must_use]
     pub fn position(&self, node: NodeId) -> usize {

@@ -109,7 +109,9 @@ impl Membership {
         let member = &mut self.members[node.index()];
         let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
         let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
-        if let Some(after) = known.after_report(&self.list, unreached, absent, reading.micros) {
+        if let Some(after) =
+            known.after_report(&self.list, (unreached, absent), reading.micros, self.config.max_ttl())
+        {
             let replaces = reading.absences.clone();
             member.request_absences(replaces, after.to_text().into());
         }
