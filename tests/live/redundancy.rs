@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{ClockLibrary, Fleet, Server, Setup};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::support::{eventually, initialize, is_voting, millis, nodes_with_key, secs};
 
