@@ -98,7 +98,8 @@ async fn no_single_attempt_fails_when_one_node_restarts() {
     // The second client changes the roster, too.
     let clients = [client(&cluster).await, client(&cluster).await];
     let stop = Arc::new(Mutex::new(false));
-    let (is_over, redlock) = (Arc::clone(&stop), clients[0].clone());
+    let done = Arc::new(Mutex::new(0));
+    let (is_over, count_done, redlock) = (Arc::clone(&stop), Arc::clone(&done), clients[0].clone());
     let attempts = tokio::spawn(async move {
         for count in 0.. {
             if *is_over.lock().expect("no panic") {
@@ -109,6 +110,7 @@ async fn no_single_attempt_fails_when_one_node_restarts() {
             let attempt = mutex.try_acquire().await;
             let guard = attempt.unwrap_or_else(|error| panic!("attempt {count}: {error}")).expect("free");
             guard.release().await.expect("held until then");
+            *count_done.lock().expect("no panic") = count;
         }
         0
     });
@@ -122,6 +124,12 @@ async fn no_single_attempt_fails_when_one_node_restarts() {
             })
             .await;
         }
+        // An attempt that began earlier lacks the vote of this node, and must not lose another one.
+        let earlier = *done.lock().expect("no panic");
+        eventually("a later attempt is done", || async {
+            attempts.is_finished() || *done.lock().expect("no panic") > earlier + 1
+        })
+        .await;
     }
     *stop.lock().expect("no panic") = true;
     assert!(attempts.await.expect("no attempt fails") > 100);
