@@ -14,9 +14,10 @@ use super::resp_encode::{Decimal, digits, millis, put_command, put_length, put_w
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
-use quorlock_proto::membership::{ExpectedMarker, MarkerTime, MarkerWrite, NodeWrite};
+use quorlock_proto::membership::{ExpectedMarker, MarkerWrite, NodeWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
+use quorlock_proto::roster::voting_time::MarkerTime;
 
 /// Whether a script is sent by its hash, or as source to a node that has not loaded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

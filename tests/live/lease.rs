@@ -125,13 +125,17 @@ async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
 
 #[tokio::test]
 async fn a_node_that_lost_its_data_is_reacquired_while_a_quorum_holds() {
-    for mut fleet in [fenced_with_max_ttl(5, secs(2)), plain(5)] {
+    for mut fleet in [fenced_with_max_ttl(5, secs(4)), plain(5)] {
         let redlock = client(&fleet).await;
-        let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
+        let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         fleet[1].restart(Data::Empty).expect("restarted");
         fleet[3].wipe().expect("flushed");
-        eventually("both nodes have the key again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("both nodes have the key again", || async {
+            assert!(guard.is_valid(), "lost: {:?}", redlock.node_status().await);
+            nodes_with_key(&fleet, "k") == 5
+        })
+        .await;
         assert!(guard.is_valid());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A node votes when it is a member of the roster that the client follows, was not restarted since, and its
 //! probation has passed. If the client itself saw the seat change hands, the max ttl must also pass on the
-//! client's clock. The [`Proposer`] decides what to write, and [`marker_write`] how.
+//! client's clock. The [`Proposer`] decides what to write, and [`MarkerWrite`] how.
 
 mod absences;
 mod ballots;
