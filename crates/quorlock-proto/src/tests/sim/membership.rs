@@ -70,7 +70,7 @@ impl Sim<'_> {
         self.check_fence_base(&roster);
     }
 
-    /// A majority of the earlier roster's members has told the largest number that it gave out. So the roster
+    /// A majority of the earlier roster's members has reported the largest number that it gave out. So the roster
     /// has a larger one than each lock so far, unless a recovery had no such majority or a clock was set back.
     fn check_fence_base(&mut self, roster: &Roster) {
         let is_clock_fault = |fault: &Fault| {

@@ -1,7 +1,8 @@
 //! Negative controls of the rosters: see [`mutants`](super::mutants).
 //!
 //! `RoundOfTwoRosters` is detected by a scenario and by the model of the rosters: it needs two votes of one
-//! round between which a roster is chosen, told to one node and not to another, and a lock under the new roster meanwhile.
+//! round between which a roster is chosen and written to one node and not to another, and a lock under the new
+//! roster meanwhile.
 
 use super::moved_addresses::MOVED_ADDRESSES;
 use super::mutants::assert_detected;
