@@ -169,8 +169,8 @@ async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
 }
 
 /// On a busy machine the last of 4,000 grants are late; on an idle one no server falls behind. The fault was
-/// found with 5,000, which small machines cannot renew in time. `QUORLOCK_TEST_LOCKS` sets another number.
-/// The servers persist their data, which costs time too.
+/// found with 5,000. `QUORLOCK_TEST_LOCKS` sets another number. The servers persist their data, which costs time
+/// too. A machine that cannot renew all in time loses some: these prove nothing, the others must be whole.
 #[tokio::test]
 async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
     let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));
@@ -184,7 +184,10 @@ async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
             async move { mutex.acquire().await.expect("free") }
         })
         .collect();
-    let guards = acquires.join_all().await;
+    let mut guards = acquires.join_all().await;
+    sleep(2 * ttl).await;
+    guards.retain(Guard::is_valid);
+    assert!(guards.len() > count / 2, "{} of {count} locks were renewed in time", guards.len());
     let violations = find_violations(&mut fleet, &guards, ttl, &[1]).await;
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
