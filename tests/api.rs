@@ -194,6 +194,7 @@ async fn each_node_has_one_name_of_its_own() {
     assert!(nodes(3).node_names(["a", "b", "c"]).connect_lazy().is_ok());
     check_rejected(nodes(3).node_names(["a", "b"]), &["2 names for 3 nodes"]);
     check_rejected(nodes(3).node_names(["a", "b", "a"]), &["two nodes", "\"a\""]);
+    check_rejected(nodes(3).node_names(["a", "", "b"]), &["empty name"]);
 }
 
 #[tokio::test]
@@ -728,6 +729,7 @@ async fn public_values_are_serialized_with_names_in_snake_case() {
             "probation",
             "round_trip_us",
             "run_id",
+            "seat",
             "server",
             "state",
             "warnings"

@@ -90,7 +90,8 @@ pub struct NodeStatus {
 pub enum NodeState {
     /// The first dial is running.
     Connecting,
-    /// Connected, but too few nodes are, to verify its lock cluster; or, with a failure, it did not report
+    /// Connected, without a seat in the roster yet: it gets one when a majority of the members reply, or, if too few
+    /// servers remember the roster, when all others reply or were absent for the max TTL. With a failure, it did not report
     /// its marker or did not accept one. It is queried again automatically. Never in plain mode.
     Unverified(Option<ReplyFailure>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).

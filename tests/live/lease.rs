@@ -45,9 +45,8 @@ async fn a_lock_without_renewal_expires_and_signals_its_loss() {
     let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).auto_renew(false).acquire().await.expect("free");
-    let began = Instant::now();
+    assert!(guard.remaining() < millis(200));
     timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
-    assert!(began.elapsed() < millis(200));
     assert!(!guard.is_valid() && guard.remaining().is_zero());
     check_lost(guard, LossReason::Expired).await;
 }
@@ -57,9 +56,11 @@ async fn max_hold_time_ends_a_renewed_lock() {
     let fleet = fenced(3);
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(200)).max_hold_time(millis(700)).acquire().await.expect("free");
-    let began = Instant::now();
+    let began = guard.deadline();
+    let began = began.boot_time() - began.remaining();
     timeout(secs(5), guard.lost()).await.expect("the loss is signaled");
-    assert!(began.elapsed() > millis(400) && began.elapsed() < millis(750), "{:?}", began.elapsed());
+    let held = guard.deadline().boot_time() - began;
+    assert!(held > millis(400) && held <= millis(700), "{held:?}");
 }
 
 #[tokio::test]
@@ -125,13 +126,17 @@ async fn a_lock_is_lost_at_the_next_renewal_when_a_majority_is_overwritten() {
 
 #[tokio::test]
 async fn a_node_that_lost_its_data_is_reacquired_while_a_quorum_holds() {
-    for mut fleet in [fenced_with_max_ttl(5, secs(2)), plain(5)] {
+    for mut fleet in [fenced_with_max_ttl(5, secs(4)), plain(5)] {
         let redlock = client(&fleet).await;
-        let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
+        let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
         eventually("every node has the key", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         fleet[1].restart(Data::Empty).expect("restarted");
         fleet[3].wipe().expect("flushed");
-        eventually("both nodes have the key again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
+        eventually("both nodes have the key again", || async {
+            assert!(guard.is_valid(), "lost: {:?}", redlock.node_status().await);
+            nodes_with_key(&fleet, "k") == 5
+        })
+        .await;
         assert!(guard.is_valid());
     }
 }

@@ -110,7 +110,8 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     assert!(error.replies().is_some() && error.retry_after().is_none(), "{error:?}");
     let state = redlock.node_status().await[1].state.clone();
     assert!(matches!(state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))), "{state:?}");
-    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "no blank node was initialized");
+    // A blank node that replied before node 0 may have drawn a seat, which is in no roster.
+    assert_eq!(cluster_ids(&fleet)[3..], [None, None], "a blank node was given a seat");
 }
 
 #[tokio::test]

@@ -117,6 +117,7 @@ async fn a_force_released_lock_is_lost_by_its_holder_and_stays_free() {
         let operator = client(&cluster).await;
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
+        eventually("every node has the key", || async { nodes_with_key(&cluster, "k") == nodes }).await;
         let outcome = operator.force_release("k").await.expect("a reply");
         assert!(outcome.iter().all(|(_, reply)| matches!(reply, NodeReply::Granted { .. })), "{outcome:?}");
         timeout(ttl, guard.lost()).await.expect("lost at the next renewal, before the deadline");
@@ -179,6 +180,7 @@ async fn only_the_inspected_holder_is_force_released() {
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         let owner = operator.inspect("k").await.expect("a reply").holder().expect("held").owner;
         first.release().await.expect("a quorum confirms");
+        eventually("no node has the key", || async { nodes_with_key(&cluster, "k") == 0 }).await;
         let missing = operator.force_release_of("k", owner).await.expect("a reply");
         assert!(missing.iter().all(|(_, reply)| *reply == NodeReply::NotHeld), "{missing:?}");
         // Another owner holds the lock when the force release arrives.

@@ -163,6 +163,8 @@ async fn a_reset_of_the_statistics_does_not_hide_an_eviction() {
         let other = scenario.builder().connect().await.expect("all nodes are up");
         eventually("every node votes", || async { other.node_status().await.iter().all(is_voting) }).await;
         let first = scenario.acquire_first().await;
+        let marker = || scenario.fleet[1].command::<Option<String>>(&["GET", "quorlock:node"]).expect("up");
+        let before = marker();
         let set = |option, value| {
             scenario.fleet[1].command::<()>(&["CONFIG", "SET", option, value]).expect("set");
         };
@@ -176,6 +178,8 @@ async fn a_reset_of_the_statistics_does_not_hide_an_eviction() {
             other.node_status().await[1].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
         })
         .await;
+        // Until then, only the statistics say that it evicted.
+        eventually("the client records it", || async { marker() != before }).await;
         set("maxmemory", "0");
         set("maxmemory-policy", "noeviction");
         scenario.fleet[1].command::<()>(&["CONFIG", "RESETSTAT"]).expect("reset");

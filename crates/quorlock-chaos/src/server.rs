@@ -1,8 +1,10 @@
 //! A redis-server process that can be killed, paused and restarted.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -175,7 +177,13 @@ impl Server {
         for arg in args {
             command.arg(arg);
         }
-        command.query(&mut self.connect(COMMAND_TIMEOUT)?)
+        loop {
+            match command.query(&mut self.connect(COMMAND_TIMEOUT)?) {
+                // A signal to this process, such as a child's end, interrupts a read that has a timeout.
+                Err(error) if is_interrupted(&error) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// A new connection. Dial, reads and writes each have this timeout.
@@ -296,6 +304,12 @@ impl Drop for Server {
 }
 
 /// The server's output, as a part of a message.
+fn is_interrupted(error: &redis::RedisError) -> bool {
+    let source = error.source().and_then(|it| it.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let source = source.and_then(|it| it.downcast_ref::<io::Error>());
+    source.is_some_and(|it| it.kind() == io::ErrorKind::Interrupted)
+}
+
 fn quoted_log(log: &str) -> String {
     match log.trim_end() {
         "" => "it wrote no output".to_owned(),
@@ -311,3 +325,15 @@ const READY_TRIES: u32 = 2000;
 const READY_PAUSE: Duration = Duration::from_millis(5);
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_read_is_known() {
+        let error = |kind| redis::RedisError::from(io::Error::from(kind));
+        assert!(is_interrupted(&error(io::ErrorKind::Interrupted)));
+        assert!(!is_interrupted(&error(io::ErrorKind::ConnectionRefused)));
+    }
+}

@@ -84,24 +84,10 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let nodes = redlock.node_status().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_uninitialized = nodes::are_uninitialized(&nodes);
-    let minority = nodes::lost_quorum(&nodes, quorum);
-    let nodes_to_fix = nodes::fix_first(&nodes).filter(|_| minority.is_none());
+    let nodes_to_fix = nodes::fix_first(&nodes);
     let examined =
         nodes.iter().map(|node| examine(node, (is_uninitialized, nodes_to_fix.is_some()), max_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();
-    if minority.is_some() {
-        for (node, findings) in nodes.iter().zip(&mut findings) {
-            match &node.state {
-                NodeState::Excluded(ExclusionReason::Uninitialized) => {
-                    findings[0] = problem(nodes::NEW.to_owned());
-                }
-                NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) => {
-                    findings[0] = warning(nodes::MINORITY.to_owned());
-                }
-                _ => {}
-            }
-        }
-    }
     let can_acquire = !matches!(probed, Err(ProbeFailure::Acquire(_)));
     for (index, inspection) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, NodeReply::Excluded(reason)) = (&nodes[index].state, &inspection.reply) {
@@ -117,8 +103,6 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
             "{NOT_INITIALIZED}: run `quorlock init` once; otherwise the first client does it, and no lock can be \
              acquired for the max ttl ({max_ttl})"
         )));
-    } else if let Some(message) = minority {
-        general.push(problem(format!("no lock can be acquired: {message}")));
     } else {
         let first = nodes_to_fix.filter(|_| nodes.iter().any(nodes::waits_for_others));
         general.extend(no_lock(&nodes, quorum, probed).map(|finding| match first {

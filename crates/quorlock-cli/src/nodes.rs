@@ -69,26 +69,6 @@ pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }
 
-/// The message for a minority that remembers a lock cluster, beside so
-/// many blank nodes that it has no quorum.
-pub(crate) fn lost_quorum(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
-    let blank =
-        nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized)).count();
-    let left = nodes
-        .iter()
-        .filter(|node| matches!(node.state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))))
-        .count();
-    (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
-        let remember = if left == 1 { "remembers" } else { "remember" };
-        format!(
-            "{blank} of {} nodes are blank, and {left} {remember} a lock cluster without a quorum: list the nodes of that \
-             lock cluster; or, if the blank nodes have lost their data, stop all clients, wait for the max \
-             ttl, and run `quorlock init --force`",
-            nodes.len()
-        )
-    })
-}
-
 /// Messages of nodes, each with the addresses of all nodes that it is from.
 pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();
@@ -124,9 +104,6 @@ pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration>
 
 /// The message for a blank node if other nodes must be fixed first. Its own message would blame the blank node.
 pub(crate) const BLANK: &str = "blank, and too few others know its lock cluster: fix those first";
-/// The message for a blank node of a lock cluster that has lost its quorum: no other node must be fixed first.
-pub(crate) const NEW: &str = "blank: it remembers no lock cluster";
-pub(crate) const MINORITY: &str = "remembers a lock cluster without a quorum";
 pub(crate) const NOT_INITIALIZED: &str = "these nodes are not initialized";
 
 /// A duration for people: tenths of a second, and milliseconds below one second.

@@ -1,7 +1,7 @@
 //! `quorlock status`: who holds a lock, node by node.
 
 use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState};
-use quorlock::node::{ExclusionReason, NodeReply, NodeState, NodeStatus};
+use quorlock::node::{ExclusionReason, NodeReply, NodeStatus};
 use serde::Serialize;
 
 use crate::args::StatusArgs;
@@ -91,9 +91,6 @@ impl StatusView {
             };
         }
         let (count, all, quorum) = (self.voting_replies().count(), self.nodes.len(), self.inspection.quorum);
-        if let Some(message) = nodes::lost_quorum(&self.nodes, quorum) {
-            return message;
-        }
         let verb = if count == 1 { "votes" } else { "vote" };
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
@@ -108,26 +105,13 @@ impl StatusView {
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
         let is_to_fix = nodes::fix_first(&self.nodes).is_some();
-        let is_minority = nodes::lost_quorum(&self.nodes, self.inspection.quorum).is_some();
         let nodes = self.inspection.nodes.iter().zip(&self.nodes).map(|(inspection, node)| {
             let message = match &inspection.reply {
-                NodeReply::Excluded(ExclusionReason::Uninitialized) if is_minority => nodes::NEW.to_owned(),
-                NodeReply::Excluded(ExclusionReason::ClusterMismatch(_)) if is_minority => {
-                    nodes::MINORITY.to_owned()
-                }
                 NodeReply::Excluded(ExclusionReason::Uninitialized) if is_to_fix => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // If the inspection failed, its error already says why.
-            let problem = match &node.state {
-                NodeState::Excluded(ExclusionReason::Uninitialized) if is_minority => {
-                    Some(nodes::NEW.to_owned())
-                }
-                NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) if is_minority => {
-                    Some(nodes::MINORITY.to_owned())
-                }
-                _ => nodes::problem_of(node),
-            };
+            let problem = nodes::problem_of(node);
             let problem = problem.filter(|_| matches!(inspection.reply, NodeReply::Inspected(_)));
             let problem = problem.map_or_else(String::new, |problem| format!("; but {problem}"));
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.

@@ -2,12 +2,15 @@
 //!
 //! A node votes when it is a member of the roster that the client follows, was not restarted since, and its
 //! probation has passed. If the client itself saw the seat change hands, the max ttl must also pass on the
-//! client's clock. The [`Proposer`] decides what to write, and [`marker_write`] how.
+//! client's clock. The [`Proposer`] decides what to write, and [`MarkerWrite`] how.
 
+mod absences;
+mod ballots;
 mod eligibility;
 mod init;
 mod marker_write;
 mod member;
+mod probation;
 mod reconfiguring;
 
 use alloc::sync::Arc;
@@ -24,17 +27,17 @@ pub use reconfiguring::{NextStep, ReconfigurationState};
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, MarkerReading};
-use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::quorum::{NodeId, Quorum};
 use crate::request::OperationId;
-use crate::roster::absence::Absences;
-use crate::roster::proposer::{Outcome, Proposer};
-use crate::roster::server_view::Permissions;
+use crate::roster::proposer::Proposer;
 use crate::roster::{NodeList, Roster, RosterView};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
+use ballots::{Begin, up_to};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
-use member::{Member, ProbationState};
+use member::Member;
+use probation::ProbationState;
 use reconfiguring::Reconfiguring;
 
 /// The records and the voting status of all nodes, as one client knows them.
@@ -58,20 +61,13 @@ pub struct Membership {
     /// Names this client in ballots and seeds its random numbers.
     client: u64,
     draws: u64,
+    /// When the nodes without a seat get one without those that do not reply, if they wait for nothing else.
+    absence_ends_at: Option<DualTimestamp>,
     /// Whether unreachable nodes count as absent at once.
     skips_absence: bool,
     pending_init: Option<PendingInit>,
     reconfiguring: Option<Reconfiguring>,
     init_result: Option<(OperationId, InitResult)>,
-}
-
-/// When the client may begin a ballot. Thousands of clients see the same restart, so each waits for a random
-/// time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Begin {
-    NotNeeded,
-    At(DualTimestamp),
-    Now,
 }
 
 /// What the coordinator does next for the membership.
@@ -118,6 +114,7 @@ impl Membership {
             lost_ballots: 0,
             client,
             draws: 0,
+            absence_ends_at: None,
             skips_absence: false,
             pending_init: None,
             reconfiguring: None,
@@ -138,14 +135,15 @@ impl Membership {
             if member.needs_read(now) {
                 return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
             }
-            if member.take_redial() {
-                return Some(MemberStep::Redial(node));
-            }
             if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
             if let Some(voting_status) = member.take_status_change(now) {
                 return Some(MemberStep::StatusChanged(node, voting_status));
+            }
+            // Behind its status, which says why.
+            if member.take_redial() {
+                return Some(MemberStep::Redial(node));
             }
         }
         if let Some(progress) = self.reconfiguring.as_mut().and_then(|it| it.to_report.take()) {
@@ -287,6 +285,11 @@ impl Membership {
                 member.read_failure.clone()
             }
             Eligibility::Unverified => Some(Vote::Unknown(ReplyFailure::Unverified)),
+            Eligibility::NotAMember(Some(ReplyFailure::Unverified)) => {
+                let at_most = |end: DualTimestamp| ReplyFailure::AwaitsAbsent { at_most: end.since(now) };
+                let end = self.absence_ends_at.filter(|end| !now.is_due(*end));
+                Some(Vote::Unknown(end.map_or(ReplyFailure::Unverified, at_most)))
+            }
             Eligibility::NotAMember(reason) => {
                 Some(Vote::Unknown(reason.clone().unwrap_or(ReplyFailure::MarkerMismatch)))
             }
@@ -328,7 +331,7 @@ impl Membership {
     }
 
     /// The length of a probation.
-    fn probation(&self) -> Duration {
+    pub(super) fn probation(&self) -> Duration {
         self.roster.as_ref().map_or(self.config.max_ttl(), |roster| roster.probation)
     }
 
@@ -369,6 +372,10 @@ impl Membership {
             writes.fill(None);
         }
         self.schedule_ballot(outcome, may.random, now);
+        self.absence_ends_at = self
+            .proposer
+            .waits_for_absence(&views, &may)
+            .then(|| now.plus(self.absence_left() + self.max_ttl() / READS_PER_TTL));
         let roster = self.proposer.current(&views).cloned();
         if roster != self.roster {
             let all = self.list.nodes();
@@ -398,67 +405,6 @@ impl Membership {
                 .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
     }
-
-    /// Decides when the client may begin a ballot. After another client began one, it waits longer each time.
-    fn schedule_ballot(&mut self, outcome: Outcome, random: u64, now: DualTimestamp) {
-        let is_scheduled = matches!(self.begin, Begin::At(_));
-        match outcome {
-            Outcome::Idle => (self.begin, self.lost_ballots) = (Begin::NotNeeded, 0),
-            Outcome::Waiting if self.begin == Begin::NotNeeded => {
-                self.begin = Begin::At(now.plus(up_to(MAX_BALLOT_DELAY, random)));
-            }
-            Outcome::Lost if !is_scheduled => {
-                let longest = MAX_BALLOT_DELAY * (1 << self.lost_ballots.min(5));
-                self.lost_ballots += 1;
-                self.begin = Begin::At(now.plus(MAX_BALLOT_DELAY / 2 + up_to(longest, random)));
-            }
-            Outcome::Waiting | Outcome::Lost | Outcome::Pending => {}
-        }
-    }
-
-    fn permissions(&mut self, now: DualTimestamp) -> Permissions {
-        self.draws += 1;
-        let max_ttl = self.probation();
-        let longer_than = |limit: Duration| -> NodeSet {
-            let is_absent = |node: &NodeId| {
-                let mut up = self.members.iter().filter(|member| member.is_up);
-                let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
-                !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
-            };
-            self.list.nodes().iter().filter(is_absent).collect()
-        };
-        let (voting, is_settled) = self.voting_and_settled(now);
-        Permissions {
-            now_millis: now.wall_nanos() / 1_000_000,
-            absent: longer_than(max_ttl),
-            to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
-            may_found: self.auto_init || self.skips_absence,
-            leaves_out_unreachable: self.skips_absence,
-            voting,
-            is_settled,
-            may_begin: self.begin == Begin::Now,
-            random: split_mix(self.client ^ self.draws),
-        }
-    }
-
-    /// Tells the node which nodes the client cannot reach, if that is news to it.
-    fn report_absences(&mut self, node: NodeId) {
-        let all = self.list.nodes();
-        let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
-        let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
-        let absent: NodeSet = unreached.iter().filter(is_absent).collect();
-        let member = &mut self.members[node.index()];
-        let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
-        let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
-        if let Some(after) = known.after_report(&self.list, unreached, absent, reading.micros) {
-            let replaces = reading.absences.clone();
-            member.request_absences(replaces, after.to_text().into());
-        }
-    }
-}
-
-fn up_to(longest: Duration, random: u64) -> Duration {
-    Duration::from_micros(random % longest.as_micros() as u64)
 }
 
 /// `SplitMix64` (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
@@ -476,8 +422,3 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 /// When to read a member again that takes part in the choice of the next roster. Another client finishes that within
 /// a few round trips.
 const SEALED_READ_PAUSE: Duration = Duration::from_millis(20);
-/// The longest wait before a first ballot.
-const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
-/// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.
-const VACATING_TTLS: u32 = 10;
-const MIN_VACATING_ABSENCE: Duration = Duration::from_secs(300);

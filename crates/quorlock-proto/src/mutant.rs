@@ -48,6 +48,8 @@ pub(crate) enum Mutant {
     RoundOfTwoRosters,
     /// A proposer does not take over the proposal that another client's ballot left.
     NoPromise,
+    /// A server votes under a proposal as soon as it accepts it, so a roster is in force where q servers have it.
+    InForceByCount,
     /// A node that has promised a ballot on the next roster still votes.
     PromiseDoesNotSeal,
     /// A restarted server keeps its seat, and what its data say.

@@ -80,6 +80,12 @@ pub enum ReplyFailure {
     MarkerMismatch,
     /// It has no seat: it is new, or may have lost data, and too few other nodes reply to give it one.
     Unverified,
+    /// It has no seat, and gets one without the nodes that do not reply, once they have been absent for the max
+    /// ttl.
+    AwaitsAbsent {
+        /// In this time at most.
+        at_most: Duration,
+    },
     /// An error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and similar.
     TransientError(Arc<str>),
     /// A reply that does not fit the request.
@@ -289,6 +295,12 @@ impl fmt::Display for ReplyFailure {
                 "does not vote yet: more nodes must reply to give it a seat (all of them, if the lock cluster is \
                  new, or without the others after the max ttl); see the state of the other nodes, or, if they are \
                  off, run `quorlock init --without-unreachable`",
+            ),
+            Self::AwaitsAbsent { at_most } => write!(
+                f,
+                "does not vote yet: waits for the nodes that do not reply, and gets a seat without them in at most \
+                 {:.1} s; start them, or, if they are off, run `quorlock init --without-unreachable`",
+                at_most.as_secs_f64(),
             ),
             Self::MarkerMismatch => f.write_str("its marker has changed and is being read again"),
             Self::TransientError(message) => write!(f, "cannot vote now: {message}"),

@@ -81,6 +81,9 @@ impl RedlockBuilder {
             let message = format!("{} names for {count} nodes: give each node one", names.len());
             return invalid(InvalidInputKind::Conflict, message);
         }
+        if names.iter().any(String::is_empty) {
+            return invalid(InvalidInputKind::Empty, "a node has an empty name".to_owned());
+        }
         match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
             Some((_, name)) => {
                 invalid(InvalidInputKind::Duplicate, format!("two nodes have the name {name:?}"))

@@ -31,7 +31,7 @@ pub(super) fn seat_finding(node: &NodeStatus) -> Option<Finding> {
     let seat = node.seat.as_ref().filter(|seat| seat.same_node_list)?;
     if seat.is_vacant {
         return Some(warning(
-            "its seat is vacant: no client could reach its server for long; a server at this address takes it by itself"
+            "its seat is vacant, because no client could reach its server; a server at this address takes it by itself"
                 .to_owned(),
         ));
     }

@@ -261,6 +261,11 @@ impl<'a> Supervisor<'a> {
     fn on_event(&mut self, event: ReaperEvent) {
         match event {
             ReaperEvent::Started(pid) => {
+                // Typed before the command was in this group, so only this process has received them. One that
+                // was typed since, the command receives twice.
+                while let Some(caught) = self.signals.try_next() {
+                    self.pass_on(caught);
+                }
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())

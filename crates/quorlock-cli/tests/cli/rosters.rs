@@ -1,9 +1,9 @@
 //! The roster in `doctor`, and `init --without-unreachable`.
 
-use quorlock_chaos::Data;
+use quorlock_chaos::{Data, MovableAddress, Server, Setup};
 use serde_json::Value;
 
-use crate::world::{Output, World, output, wait_until};
+use crate::world::{Output, World, output, output_of, wait_until};
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect("JSON")
@@ -79,4 +79,63 @@ fn doctor_warns_of_another_list_of_nodes() {
     assert!(doctor.stdout.contains("· this list of nodes is not the list"), "{doctor:?}");
     assert!(doctor.stdout.contains("another list of nodes"), "{doctor:?}");
     assert_eq!(doctor.code, Some(1), "one node casts no vote: {doctor:?}");
+    let run = output(world.quorlock(&["run", "a", "-n", "--", "true"]).env("QUORLOCK_NODES", &other));
+    assert_eq!(run.code, Some(78), "{run:?}");
+    assert!(run.stderr.contains("/1 cannot be in the node list: another lock cluster"), "{run:?}");
+}
+
+/// The new server and one of the other nodes would be a quorum.
+#[test]
+fn an_address_that_moves_while_a_lock_is_held_makes_no_second_holder_and_is_shown() {
+    let world = World::uninitialized(3, Some("3s"));
+    let blank = Server::start(&Setup::new()).expect("server starts");
+    let mut address = MovableAddress::of(&world.fleet[1]).expect("a port");
+    let nodes = [world.fleet[0].url(), address.url(), world.fleet[2].url()].join(",");
+    let command = |args: &[&str]| {
+        let mut command = world.quorlock(args);
+        command.env("QUORLOCK_NODES", &nodes);
+        command
+    };
+    let init = output(&mut command(&["init"]));
+    assert_eq!(init.code, Some(0), "{init:?}");
+    let script = "touch held; while [ ! -e over ]; do sleep 0.05; done";
+    let holder = command(&["run", "a", "--ttl", "2s", "--", "sh", "-c", script]).spawn().expect("a process");
+    wait_until("the lock is held", || world.has_file("held"));
+    address.move_new_connections_to(&blank);
+    wait_until("the new server votes", || {
+        let second = output(&mut command(&["run", "a", "-n", "--", "true"]));
+        assert_ne!(second.code, Some(0), "a second holder: {second:?}");
+        let report = json(&output(&mut command(&["doctor", "--json"])));
+        report["votes"] == 3 && report["nodes"][1]["seat"]["changed_at"].is_u64()
+    });
+    let doctor = output(&mut command(&["doctor"]));
+    assert!(doctor.stdout.contains("its address has moved to another server"), "{doctor:?}");
+    let second = output(&mut command(&["run", "a", "-n", "--", "true"]));
+    assert_eq!(second.code, Some(75), "{second:?}");
+    world.write("over", "");
+    assert_eq!(output_of(holder).code, Some(0), "the holder kept its lock");
+    let next = output(&mut command(&["run", "a", "-w", "20s", "--", "true"]));
+    assert_eq!(next.code, Some(0), "{next:?}");
+}
+
+/// Neither a majority of the members nor a recovery: the node that remembers may know of locks that the unreachable one has.
+#[test]
+fn where_no_seat_can_change_the_messages_name_the_way_out() {
+    let mut world = World::with_max_ttl(3, "1s");
+    world.fleet[2].kill();
+    world.fleet[1].restart(Data::Empty).expect("restarted");
+    // Longer than the max ttl: an absence ends this wait for new servers only.
+    let run = world.output(&["run", "a", "-w", "3s", "--", "true"]);
+    assert_eq!(run.code, Some(69), "{run:?}");
+    for message in [&run.stderr, &world.output(&["status", "a"]).stdout, &world.output(&["doctor"]).stdout] {
+        assert!(message.contains("more nodes must reply to give it a seat"), "{message}");
+        assert!(message.contains("quorlock init --without-unreachable"), "{message}");
+    }
+    let address = format!("fix these first: 127.0.0.1:{}", world.fleet[2].port());
+    let doctor = world.output(&["doctor"]);
+    assert!(doctor.stdout.contains(&address), "{doctor:?}");
+    let init = world.output(&["init", "--without-unreachable"]);
+    assert_eq!(init.code, Some(0), "{init:?}");
+    let run = world.output(&["run", "a", "-w", "20s", "--", "true"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
 }

@@ -104,6 +104,21 @@ impl Terminal {
         panic!("not shown: {text:?}; the screen shows\n{}\n{:#?}", self.screen(), self.running());
     }
 
+    /// Asks the shell for its jobs until it shows this state. The shell learns of a stop later than `/proc`.
+    #[track_caller]
+    pub(crate) fn wait_for_job(&mut self, state: &str) {
+        for _ in 0..TRIES {
+            let before = self.read;
+            self.type_line("jobs -l");
+            self.wait_for(PROMPT);
+            if self.screen()[before..self.read].contains(state) {
+                return;
+            }
+            sleep(PAUSE);
+        }
+        panic!("no job is {state}; the screen shows\n{}", self.screen());
+    }
+
     /// The last exit code of the shell: prints `$?`, and waits for the next prompt.
     #[track_caller]
     pub(crate) fn last_exit_code(&mut self) -> i32 {

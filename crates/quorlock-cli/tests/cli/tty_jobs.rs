@@ -86,9 +86,7 @@ fn a_command_in_the_background_that_reads_is_stopped_and_fg_lets_it_read() {
         terminal.wait_for(PROMPT);
         let run = terminal.run();
         wait_until("run is stopped", || run.is_stopped());
-        terminal.type_line("jobs -l");
-        terminal.wait_for("tty input");
-        terminal.wait_for(PROMPT);
+        terminal.wait_for_job("tty input");
         terminal.type_line("fg");
         terminal.wait_for("bash prompt");
         wait_until("run is continued", || !run.is_stopped());
@@ -120,9 +118,7 @@ fn a_command_sent_to_the_background_runs_until_it_reads() {
     wait_until("run and command are stopped when the command reads", || {
         run.is_stopped() && command.is_stopped()
     });
-    terminal.type_line("jobs -l");
-    terminal.wait_for("tty input");
-    terminal.wait_for(PROMPT);
+    terminal.wait_for_job("tty input");
     terminal.type_line("fg");
     terminal.wait_for("bash prompt");
     wait_until("run is continued", || !run.is_stopped());

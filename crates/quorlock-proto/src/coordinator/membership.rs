@@ -208,7 +208,11 @@ impl Coordinator {
                 return match implicit_vote {
                     None => vote,
                     Some(on_probation @ Vote::OnProbation { .. }) => on_probation,
-                    Some(unverified @ Vote::Unknown(ReplyFailure::Unverified)) => unverified,
+                    Some(
+                        unverified @ Vote::Unknown(
+                            ReplyFailure::Unverified | ReplyFailure::AwaitsAbsent { .. },
+                        ),
+                    ) => unverified,
                     // The node lost its vote while this grant was in flight.
                     Some(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
                 };

@@ -9,6 +9,7 @@ use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::record::Record;
 use crate::roster::server_view::ServerView;
+use crate::roster::voting_time::probation_of;
 use crate::roster::{ListHash, Roster, fnv};
 use crate::vote::{ExclusionReason, ReplyFailure};
 
@@ -57,7 +58,7 @@ pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> Ser
     let probation = roster.map_or(config.max_ttl(), |roster| roster.probation);
     // The data of a server that knows when it votes began at least a probation earlier.
     let began = if marker.was_member {
-        marker.time_micros.saturating_sub(probation.as_micros() as u64)
+        marker.time_micros.saturating_sub(probation_of(probation).as_micros() as u64)
     } else {
         marker.time_micros
     };

@@ -4,17 +4,16 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::eligibility::{Eligibility, ExpectedMarker, view_of};
+use super::absences::Absence;
+use super::eligibility::{Eligibility, view_of};
+use super::probation::ProbationState;
 use super::{MarkerWrite, NodeWrite};
 use crate::clock_monitor::ClockMonitor;
-use crate::marker::{LockClusterConfig, Marker, MarkerReading};
-use crate::mutant::{Mutant, enabled};
-use crate::quorum::NodeId;
-use crate::roster::absence::Absences;
+use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::roster::record::{Record, RecordWrite};
 use crate::roster::server_view::ServerView;
-use crate::roster::voting_time::{MarkerTime, probation_of};
-use crate::roster::{NodeList, Roster, SeatId};
+use crate::roster::voting_time::MarkerTime;
+use crate::roster::{Roster, SeatId};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -28,14 +27,14 @@ pub(super) struct Member {
     pub(super) view: ServerView,
     pub(super) eligibility: Eligibility,
     /// The seat with which the node was a member last.
-    known_seat: Option<SeatId>,
+    pub(super) known_seat: Option<SeatId>,
     /// The probation, while it lasts.
     pub(super) probation: Option<ProbationState>,
     pub(super) clock: ClockMonitor,
     /// Whether the node had no marker at the first reading.
-    was_blank: bool,
+    pub(super) was_blank: bool,
     /// When `reading` was received.
-    read_received_at: Option<DualTimestamp>,
+    pub(super) read_received_at: Option<DualTimestamp>,
     next_read_at: Option<DualTimestamp>,
     is_reading: bool,
     /// The vote of the last failed reading or write. Kept until a reading succeeds and needs no new marker.
@@ -44,9 +43,9 @@ pub(super) struct Member {
     pending_write: Option<NodeWrite>,
     /// The absence reports that were sent to it last.
     sent_absences: Option<Arc<str>>,
-    absence: Absence,
+    pub(super) absence: Absence,
     redial: Redial,
-    reported: VotingStatus,
+    pub(super) reported: VotingStatus,
 }
 
 /// Whether the address of a server that has lost its seat must be resolved again.
@@ -58,31 +57,6 @@ enum Redial {
     Needed,
     /// It was resolved since the server lost its seat.
     Done,
-}
-
-/// Whether the client reaches a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-enum Absence {
-    /// It does, or it reaches no node at all.
-    #[default]
-    None,
-    /// It has not since then.
-    Since(DualTimestamp),
-    /// It has not for so long that it tells the other nodes.
-    Reportable,
-}
-
-/// When a node's probation ends, on the client's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ProbationState {
-    /// When every lock that the node may have lost is over. From then on holders set their keys there again.
-    pub(super) opens_to_holders_at: DualTimestamp,
-    /// When the node votes for contenders, a little later. Holders go first: otherwise failed attempts would
-    /// take their keys, and leave larger fences.
-    pub(super) votes_from: DualTimestamp,
-    pub(super) reason: ProbationReason,
-    /// Whether [`MemberStep::OpenToHolders`](super::MemberStep::OpenToHolders) was emitted.
-    is_open_to_holders: bool,
 }
 
 /// A node's voting status, as users see it.
@@ -102,12 +76,6 @@ impl Member {
     /// When its marker must be read next.
     pub(super) fn next_read_at(&self) -> Option<DualTimestamp> {
         self.next_read_at.filter(|_| self.is_up && !self.is_reading)
-    }
-
-    /// When it votes again, first for holders and then for all, if its reported status is probation.
-    pub(super) fn votes_at(&self) -> Option<DualTimestamp> {
-        let probation = self.probation.filter(|_| matches!(self.reported, VotingStatus::OnProbation(..)));
-        probation.map(|it| if it.is_open_to_holders { it.votes_from } else { it.opens_to_holders_at })
     }
 
     /// The first of both.
@@ -151,64 +119,17 @@ impl Member {
     /// no more, and the node would be without a vote forever.
     pub(super) fn forget_lost_seat(&mut self, roster: Option<&Arc<Roster>>) {
         let Some(record) = &self.view.record else { return };
-        let is_told = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
-        if !is_told || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
+        let knows_roster = record.roster.is_some() && record.roster.as_ref() == roster && !record.is_sealed();
+        if !knows_roster || !record.was_member || roster.is_some_and(|roster| roster.has(record.seat)) {
             self.redial = Redial::NotNeeded;
         } else if self.redial == Redial::Done && self.is_up {
             self.view.hint = self.view.record.take().and_then(|record| record.roster);
         }
     }
 
-    /// When its absence may be reported, if it is not yet.
-    pub(super) fn report_absence_at(&self, is_any_up: bool) -> Option<DualTimestamp> {
-        match self.absence {
-            Absence::Since(since) if is_any_up => Some(since.plus(ABSENCE_REPORT_DELAY)),
-            _ => None,
-        }
-    }
-
-    /// Whether its absence may be reported from now on; true once.
-    pub(super) fn absence_became_reportable(&mut self, is_any_up: bool, now: DualTimestamp) -> bool {
-        let is_due = self.report_absence_at(is_any_up).is_some_and(|at| now.is_due(at));
-        if is_due {
-            self.absence = Absence::Reportable;
-        }
-        is_due
-    }
-
-    pub(super) fn is_absence_reportable(&self) -> bool {
-        self.absence == Absence::Reportable
-    }
-
-    /// For how long this node's clients have not reached `node`.
-    pub(super) fn reports_absence(&self, list: &NodeList, node: NodeId) -> Duration {
-        let reading = self.reading.as_ref();
-        let text = reading.and_then(|it| it.absences.as_deref()).unwrap_or_default();
-        Absences::parse(text).duration(list, node, reading.map_or(0, |it| it.micros))
-    }
-
-    /// Begins to measure the absence of a node that is not connected.
-    pub(super) fn begin_absence(&mut self, now: DualTimestamp) {
-        if !self.is_up {
-            self.absence = Absence::Since(now);
-        }
-    }
-
     pub(super) fn connect(&mut self) {
         self.is_up = true;
         self.absence = Absence::None;
-    }
-
-    /// Whether its probation has just ended for holders; true once.
-    pub(super) fn probation_ended_for_holders(&mut self, now: DualTimestamp) -> bool {
-        let is_member = self.is_up && matches!(self.eligibility, Eligibility::Member(_));
-        match &mut self.probation {
-            Some(it) if is_member && !it.is_open_to_holders && now.is_due(it.opens_to_holders_at) => {
-                it.is_open_to_holders = true;
-                true
-            }
-            _ => false,
-        }
     }
 
     /// The voting status, if it differs from the one reported last.
@@ -331,23 +252,6 @@ impl Member {
             write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
     }
 
-    pub(super) fn start_probation(
-        &mut self,
-        ends: DualTimestamp,
-        reason: ProbationReason,
-        probation: Duration,
-    ) {
-        if self.probation.is_none_or(|other| !other.opens_to_holders_at.is_due(ends)) {
-            let votes_from = ends.plus(holder_head_start(probation));
-            self.probation = Some(ProbationState {
-                opens_to_holders_at: ends,
-                votes_from,
-                reason,
-                is_open_to_holders: false,
-            });
-        }
-    }
-
     pub(super) fn set_eligibility(
         &mut self,
         eligibility: Eligibility,
@@ -377,42 +281,6 @@ impl Member {
         }
         self.eligibility = eligibility;
     }
-
-    /// The node has a valid marker: computes when it votes.
-    fn on_member(&mut self, expected_marker: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
-        let marker = Marker::parse(&expected_marker.marker);
-        let seat = marker.as_ref().map(|marker| marker.seat);
-        let is_new = self.known_seat != seat;
-        let skips_wait = enabled(Mutant::NoProbation) || enabled(Mutant::NoOwnClockWait);
-        if is_new && self.known_seat.is_some() && !skips_wait {
-            // The client knew the node before it changed, so it measures the time since the change by its own
-            // clock only.
-            let wait = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
-            self.start_probation(now.plus(wait), ProbationReason::PossibleDataLoss, probation);
-        }
-        let node_micros = self.reading.as_ref().map_or(0, |reading| reading.micros);
-        let mut ends = when_clock_shows(
-            self.read_received_at.unwrap_or(now),
-            node_micros,
-            expected_marker.votes_from_micros,
-        );
-        let written = marker.filter(|marker| marker.written_micros > 0);
-        let by_writer_clock = written
-            .as_ref()
-            .filter(|_| is_new)
-            .and_then(|it| probation_end_by_writer(it.written_micros, probation, now));
-        ends = by_writer_clock
-            .map_or(ends, |by_writer_clock| ends.later(by_writer_clock.earlier(now.plus(probation))));
-        // After `init` no lock can be lost, and no holder needs a head start.
-        let head_start = written.map_or(Duration::ZERO, |_| holder_head_start(probation));
-        if !now.is_due(ends.plus(head_start)) {
-            let reason =
-                if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
-            self.start_probation(ends, reason, probation);
-        }
-        self.was_blank &= self.known_seat.is_none();
-        self.known_seat = seat;
-    }
 }
 
 impl Default for VotingStatus {
@@ -421,41 +289,5 @@ impl Default for VotingStatus {
     }
 }
 
-/// When a probation ends by the clock of the client that wrote the marker.
-///
-/// The node's own clock may have been behind at the write, as after a reboot before its time service started,
-/// and may have been set forward past the end since. If the writer's clock is ahead of this client's, one of
-/// both is wrong, and only the node's clock counts. Correct clocks differ by less than the added
-/// [`holder_head_start`].
-fn probation_end_by_writer(
-    written_micros: u64,
-    probation: Duration,
-    now: DualTimestamp,
-) -> Option<DualTimestamp> {
-    let micros = now.wall_nanos() / 1000;
-    let is_ahead = written_micros > micros.saturating_add(MAX_WRITER_LEAD_MICROS);
-    let is_trusted = !is_ahead && !enabled(Mutant::NoWriterClock);
-    let ends = written_micros.saturating_add(probation_of(probation).as_micros() as u64);
-    is_trusted.then(|| when_clock_shows(now, micros, ends))
-}
-
-/// When a clock that shows `from` at `at` shows `to`; this may be in the past.
-fn when_clock_shows(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
-    match to.checked_sub(from) {
-        Some(left) => at.plus(Duration::from_micros(left)),
-        None => at.minus(Duration::from_micros(from - to)),
-    }
-}
-
-/// How much earlier than contenders a holder may use a node after its probation.
-fn holder_head_start(probation: Duration) -> Duration {
-    (probation / 60).max(MIN_HOLDER_HEAD_START)
-}
-
-const MIN_HOLDER_HEAD_START: Duration = Duration::from_millis(100);
-/// How far a writer's clock may be ahead of this client's and still count.
-const MAX_WRITER_LEAD_MICROS: u64 = 1_000_000;
-/// How long a node must be disconnected before its absence is reported.
-const ABSENCE_REPORT_DELAY: Duration = Duration::from_secs(1);
 /// A smaller change of a probation's end is not reported: two readings never agree to the microsecond.
 const MIN_REPORTED_CHANGE: Duration = Duration::from_millis(100);

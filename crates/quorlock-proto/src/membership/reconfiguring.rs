@@ -101,18 +101,20 @@ impl Membership {
         let Some((state, roster)) = self.reconfiguring.as_ref().zip(self.roster.as_ref()) else {
             return (NodeSet::EMPTY, false);
         };
-        let (members, voting) = self.members_and_voting(roster);
+        let (members, voting) = self.members_and_voting(roster, now);
         let is_over = state.settles_at(roster).is_some_and(|at| now.is_due(at));
         (voting, is_over && members.without(voting).is_empty())
     }
 
-    fn members_and_voting(&self, roster: &Roster) -> (NodeSet, NodeSet) {
+    fn members_and_voting(&self, roster: &Roster, now: DualTimestamp) -> (NodeSet, NodeSet) {
         let is_member = |node: &NodeId| {
             let view = &self.members[node.index()].view;
             view.is_up && view.record.as_ref().is_some_and(|it| it.is_member_of(roster))
         };
         let members: NodeSet = self.list.nodes().iter().filter(is_member).collect();
-        (members, members.iter().filter(|node| self.is_voting(*node)).collect())
+        // A member that takes part in the choice of the next roster counts, although it casts no vote now.
+        let votes = |node: &NodeId| self.members[node.index()].has_passed_probation(now);
+        (members, members.iter().filter(votes).collect())
     }
 
     /// Whether the passing of time, or the end of a probation, permits the next step.
@@ -146,7 +148,7 @@ impl Membership {
     ) {
         let Some(state) = &self.reconfiguring else { return };
         let Some(roster) = self.roster.clone() else { return };
-        let (members, voting) = self.members_and_voting(&roster);
+        let (members, voting) = self.members_and_voting(&roster, now);
         let on_probation = members.without(voting);
         let waits_for = self.proposer.waits_for(views, may);
         let settles_at = state.settles_at(&roster).filter(|at| !now.is_due(*at));

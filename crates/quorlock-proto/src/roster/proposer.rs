@@ -146,6 +146,17 @@ impl Proposer {
         }
     }
 
+    /// Whether the servers that reply could found or recover the lock cluster if all others were absent for the
+    /// max ttl, and cannot before.
+    #[must_use]
+    pub fn waits_for_absence(&self, servers: &[ServerView], may: &Permissions) -> bool {
+        let current = self.current(servers);
+        let all_absent = Permissions { absent: nodes(servers, |server| !server.is_up), ..*may };
+        let is_ours = current.is_none_or(|it| it.list == self.list.hash());
+        let plan = |may| self.plan(servers, current.map(|it| &**it), may);
+        is_ours && plan(may).is_none() && plan(&all_absent).is_some_and(|it| it.next == Next::Recovery)
+    }
+
     fn abandon(&mut self) {
         (self.ballot, self.proposal) = (None, None);
     }

@@ -72,6 +72,9 @@ impl Record {
         match write {
             RecordWrite::DrawSeat(_) => {}
             RecordWrite::Promise(ballot) => record.promised = Some(*ballot),
+            RecordWrite::Accept(_, roster) if enabled(Mutant::InForceByCount) => {
+                return Self::after(this, hint, &RecordWrite::Carry(roster.clone()));
+            }
             RecordWrite::Accept(ballot, proposal) => record.accepted = Some((*ballot, proposal.clone())),
             RecordWrite::Carry(roster) => {
                 record.was_member |= roster.has(record.seat);

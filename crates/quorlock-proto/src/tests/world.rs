@@ -27,6 +27,7 @@ use crate::roster::RosterView;
 use crate::test_util::founding::{initialize, node_list};
 use crate::test_util::node::{DataKey, Reply, SentRequest};
 use crate::time::{BootTime, DualTimestamp};
+use crate::vote::ExclusionReason;
 
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
@@ -66,6 +67,8 @@ pub(crate) struct Client {
     events: Vec<(OperationId, OperationEvent)>,
     leases: BTreeMap<OperationId, LeaseRecord>,
     pub(crate) redials: Vec<usize>,
+    /// The nodes' exclusions, in the order of their reports.
+    pub(crate) exclusions: Vec<(usize, ExclusionReason)>,
     /// The last reported voting status of each node.
     pub(crate) statuses: Vec<Option<VotingStatus>>,
     /// How many status changes were reported.
@@ -173,6 +176,7 @@ impl World {
             events: Vec::new(),
             leases: BTreeMap::new(),
             redials: Vec::new(),
+            exclusions: Vec::new(),
             statuses: vec![None; nodes],
             status_changes: 0,
             rosters: Vec::new(),
@@ -294,6 +298,9 @@ impl World {
                 }
                 Action::RosterChanged(view) => self.clients[client].rosters.push(view),
                 Action::VotingStatus(node, voting_status) => {
+                    if let VotingStatus::Excluded(reason) = &voting_status {
+                        self.clients[client].exclusions.push((node.index(), reason.clone()));
+                    }
                     self.clients[client].statuses[node.index()] = Some(voting_status);
                     self.clients[client].status_changes += 1;
                 }

@@ -2,23 +2,21 @@
 //! proposers that die.
 
 use super::helpers::{
-    HEAD_START, MARKER_READ_INTERVAL, PROBATION, SETTLING, absences, acquire_expecting_failure,
-    assert_votes_after, disconnect_from_all, epoch, is_member, is_voting, marker, probation_left,
-    restart_client, roster, run_short_clients, status_text, uninitialized_world,
+    HEAD_START, MARKER_READ_INTERVAL, PROBATION, SETTLING, acquire_expecting_failure, assert_votes_after,
+    disconnect_from_all, epoch, is_member, is_voting, marker, probation_left, restart_client, roster,
+    run_short_clients, status_text, uninitialized_world,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::membership::{InitMode, InitResult};
 use crate::mutant::{Mutant, with};
-use crate::quorum::NodeId;
-use crate::roster::absence::Absences;
-use crate::roster::{NodeList, SeatId};
-use crate::test_util::founding::node_list;
-use crate::test_util::node::{Data, DataKey, DataValue};
+
+use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
+use crate::vote::{ReplyFailure, Vote};
 
 /// How long a node must be disconnected before a client reports it.
-const REPORT_DELAY_MILLIS: u64 = 1_000;
+pub(super) const REPORT_DELAY_MILLIS: u64 = 1_000;
 
 #[test]
 fn with_one_of_five_blank_nodes_dead_the_others_found_after_the_max_ttl_of_its_absence() {
@@ -29,8 +27,15 @@ fn with_one_of_five_blank_nodes_dead_the_others_found_after_the_max_ttl_of_its_a
     world.run_for(MAX_TTL + ms(REPORT_DELAY_MILLIS) - ms(100));
     assert!((0..4).all(|node| roster(&world, node).is_none() && !is_voting(&world, ALICE, node)));
     let text = status_text(&world, ALICE, 0);
-    assert!(text.contains("waits for a lock cluster") && text.contains("--without-unreachable"), "{text}");
-    assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NoQuorum);
+    assert!(text.contains("after the max ttl") && text.contains("--without-unreachable"), "{text}");
+    let failure = acquire_expecting_failure(&mut world, ALICE);
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    let Vote::Unknown(waiting @ ReplyFailure::AwaitsAbsent { at_most }) = &failure.votes[0] else {
+        panic!("{failure:?}")
+    };
+    assert!(*at_most <= MARKER_READ_INTERVAL + ms(200), "the max ttl is nearly over: {at_most:?}");
+    let text = waiting.to_string();
+    assert!(text.contains("waits for the nodes that do not reply") && text.contains("in at most"), "{text}");
     world.run_for(MARKER_READ_INTERVAL + SETTLING);
     let founded = roster(&world, 0).expect("it is founded");
     assert!((0..4).all(|node| is_member(&world, node) && roster(&world, node).as_ref() == Some(&founded)));
@@ -135,10 +140,15 @@ fn with_one_node_dead_and_one_restarted_of_three_nothing_happens_until_the_dead_
     world.run_for(MAX_TTL * 4);
     assert!(epoch(&world, 0) == "1.0" && is_voting(&world, ALICE, 0) && !is_member(&world, 1));
     let text = status_text(&world, ALICE, 1);
-    let expected =
-        ["waits for a seat", "too few of the others reply", "start them", "init --without-unreachable"];
+    let expected = [
+        "more nodes must reply to give it a seat",
+        "the state of the other nodes",
+        "init --without-unreachable",
+    ];
     assert!(expected.iter().all(|part| text.contains(part)), "{text}");
-    assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NoQuorum);
+    let failure = acquire_expecting_failure(&mut world, BOB);
+    assert_eq!(failure.reason, FailureReason::NoQuorum);
+    assert_eq!(failure.votes[1], Vote::Unknown(ReplyFailure::Unverified), "no time is known");
     world.connect(ALICE, 2);
     world.run_for(SETTLING);
     assert!(is_member(&world, 1) && epoch(&world, 2) == "1.1");
@@ -194,6 +204,49 @@ fn init_without_unreachable_ends_the_wait_and_not_the_probation() {
     assert_eq!(reason, FailureReason::OnProbation { retry_after: Some(left + HEAD_START) });
     assert_votes_after(&mut world, BOB, 1, left + HEAD_START);
     world.acquire(BOB);
+}
+
+#[test]
+fn init_without_unreachable_goes_on_when_the_unreachable_node_is_dialed_again() {
+    let mut world = with_one_dead_and_one_restarted();
+    assert_eq!(world.initialize_as(ALICE, 7, InitMode::WithoutUnreachable), None, "it is under way");
+    world.disconnect(ALICE, 2);
+    world.run_for(SETTLING);
+    assert_eq!(world.take_events(ALICE), [OperationEvent::Initialized(InitResult::Initialized)]);
+}
+
+/// A client draws their seats and ends before it founds the lock cluster.
+#[test]
+fn servers_that_only_drew_a_seat_are_new_servers_for_init() {
+    let mut world = uninitialized_world(3, 2);
+    (0..3).for_each(|node| world.connect(ALICE, node));
+    while (0..3).any(|node| world.round_trip(ALICE, node)) {}
+    assert!((0..3).all(|node| marker(&world, node).is_some_and(|it| !it.was_member)));
+    disconnect_from_all(&mut world, ALICE);
+    (0..3).for_each(|node| world.connect(BOB, node));
+    while (0..3).any(|node| world.round_trip(BOB, node)) {}
+    assert_eq!(world.initialize_as(BOB, 7, InitMode::Blank), Some(InitResult::Initialized));
+    assert!((0..3).all(|node| is_member(&world, node) && is_voting(&world, BOB, node)));
+}
+
+/// Bob reads members that take part in Alice's ballot. Its own ballot is 100 ms away at least.
+#[test]
+fn a_client_reads_a_sealed_member_again_soon() {
+    let mut world = World::fenced(5);
+    disconnect_from_all(&mut world, BOB);
+    world.restart(4, Data::new());
+    world.connect(ALICE, 4);
+    world.deliver_all();
+    world.run_timers_for(ms(200));
+    assert!((0..3).all(|node| world.round_trip(ALICE, node)), "promises are under way");
+    restart_client(&mut world, BOB, 0..4);
+    assert_eq!(epoch(&world, 0), "1.0");
+    world.deliver_all();
+    assert_eq!(epoch(&world, 0), "1.1", "Alice has finished");
+    let follows = |world: &World| world.clients[BOB].rosters.last().map(|it| it.epoch.to_string());
+    assert_eq!(follows(&world).as_deref(), Some("1.0"));
+    world.run_for(ms(50));
+    assert_eq!(follows(&world).as_deref(), Some("1.1"));
 }
 
 #[test]
@@ -258,54 +311,4 @@ fn another_client_finishes_what_a_dead_proposer_began() {
 #[test]
 fn mutant_no_promise() {
     assert!(!with(Some(Mutant::NoPromise), || is_finished_by_another_client(CHOSEN)));
-}
-
-#[test]
-fn absence_reports_are_set_kept_and_cleared() {
-    let mut world = World::fenced(3);
-    (0..2).for_each(|client| world.disconnect(client, 2));
-    world.run_for(ms(REPORT_DELAY_MILLIS - 100));
-    assert_eq!(
-        (absences(&world, 0), absences(&world, 1)),
-        (None, None),
-        "a short interruption is no absence"
-    );
-    world.run_for(MARKER_READ_INTERVAL);
-    let reports = [absences(&world, 0), absences(&world, 1)];
-    let duration = |world: &World, node: usize, of: u8| {
-        let text = absences(world, node).unwrap_or_default();
-        let micros = world.servers[node].node.clock_micros(world.now(ALICE).boot_nanos());
-        Absences::parse(&text).duration(&node_list(3), NodeId(of), micros)
-    };
-    assert!(duration(&world, 0, 2) > ms(5_000) && duration(&world, 0, 1).is_zero());
-    // Other clients that do not reach it keep the reports.
-    restart_client(&mut world, ALICE, 0..2);
-    restart_client(&mut world, BOB, 0..2);
-    world.run_for(MAX_TTL);
-    assert_eq!([absences(&world, 0), absences(&world, 1)], reports);
-    // One that reaches it clears them.
-    world.connect(BOB, 2);
-    world.disconnect(ALICE, 0);
-    world.disconnect(ALICE, 1);
-    world.run_for(MARKER_READ_INTERVAL);
-    assert!(duration(&world, 0, 2).is_zero() && duration(&world, 1, 2).is_zero());
-}
-
-#[test]
-fn absence_reports_of_clients_with_another_list_are_dropped() {
-    let mut world = World::fenced(3);
-    let other = NodeList::new(&["node 0", "node 1", "node 9"]);
-    for node in 0..2 {
-        let text = format!("{:016x} 2:1", other.hash().0);
-        let entry = DataValue { value: Some(text.into()), expires: None };
-        world.servers[node].node.data_mut().insert(DataKey::Absences, entry);
-    }
-    (0..2).for_each(|client| world.disconnect(client, 2));
-    world.run_for(MAX_TTL);
-    assert_eq!(epoch(&world, 0), "1.0", "by them it was absent since 1970, and its seat would be vacant");
-    let ours = format!("{:016x} 2:", node_list(3).hash().0);
-    let since = absences(&world, 0).and_then(|it| it.strip_prefix(&ours)?.parse::<u64>().ok()).expect("ours");
-    let clock = world.servers[0].node.clock_micros(world.now(ALICE).boot_nanos());
-    assert!(clock - since <= MAX_TTL.as_micros() as u64, "since its own report");
-    assert!(roster(&world, 0).is_some_and(|it| it.has(SeatId(3))));
 }

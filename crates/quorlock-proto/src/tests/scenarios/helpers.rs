@@ -86,11 +86,11 @@ pub(super) fn absences(world: &World, node: usize) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// Why the node is not a member, as its status shows it.
+/// Why the node does not vote, as its status shows it to users (`NodeStatus`).
 pub(super) fn status_text(world: &World, client: usize, node: usize) -> String {
     match voting_status(world, client, node) {
-        VotingStatus::Unverified(Some(ReplyFailure::TransientError(text)))
-        | VotingStatus::Excluded(ExclusionReason::ClusterMismatch(text)) => text.to_string(),
+        VotingStatus::Unverified(failure) => failure.unwrap_or(ReplyFailure::Unverified).to_string(),
+        VotingStatus::Excluded(reason) => reason.to_string(),
         other => format!("{other:?}"),
     }
 }
@@ -164,15 +164,15 @@ pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
     world.servers[node].node.data_mut().insert(DataKey::Marker, entry);
 }
 
-/// Makes the node a member of this lock cluster, and returns its marker.
+/// Makes the node carry a roster of another lock cluster, which has this list, and returns its marker.
 pub(super) fn set_foreign_roster(
     world: &mut World,
     node: usize,
-    cluster: ClusterId,
+    list: &NodeList,
     incarnation: &str,
 ) -> String {
     let config = LockClusterConfig::new(world.quorum(), MAX_TTL);
-    let roster = Some(Arc::new(first_roster(cluster, config)));
+    let roster = Some(Arc::new(Roster { list: list.hash(), ..first_roster(ClusterId::new(9), config) }));
     let record =
         Record { seat: SeatId(node as u64 + 1), was_member: true, roster, promised: None, accepted: None };
     let text = format!("{} {incarnation} 1 1 0", Marker::identity(MAX_TTL, &record));

@@ -1,5 +1,6 @@
 //! Scenario tests of the coordinator on simulated nodes. The name of a test is the property that it checks.
 
+mod absences;
 mod acquiring;
 mod client_clocks;
 mod clock_monitor;

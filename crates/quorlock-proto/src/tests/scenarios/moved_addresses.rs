@@ -1,9 +1,11 @@
 //! An address that leads to another, blank server, while connections to the earlier one stay.
 
 use super::helpers::{
-    HEAD_START, MARKER_READ_INTERVAL, SETTLING, assert_votes_after, disconnect_from_all, epoch,
-    exclusion_reason, is_member, is_voting, marker, probation_left, restart_client,
+    HEAD_START, MARKER_READ_INTERVAL, SETTLING, assert_votes_after, disconnect_from_all, epoch, is_member,
+    marker, probation_left, restart_client,
 };
+use std::time::Duration;
+
 use crate::mutant::{Mutant, with};
 use crate::request::OperationId;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, World, ms};
@@ -53,29 +55,56 @@ fn mutant_probation_that_counts_from_before_the_choice_of_the_roster() {
     assert!(with(Some(Mutant::ProbationBeforeChoice), contend_with_a_moved_address).is_some());
 }
 
+/// Runs until the roster has changed this often. Each client's host resolves the address of node 1 to its server here.
+fn run_until(world: &mut World, changes: u32, at_address: [usize; 2]) {
+    while epoch(world, 0) != format!("1.{changes}") {
+        world.run_for(ms(500));
+        for (client, server) in [ALICE, BOB].into_iter().zip(at_address) {
+            if !world.is_connected(client, 1) {
+                world.point_address(1, server);
+                world.connect(client, 1);
+            }
+        }
+    }
+    world.run_for(SETTLING);
+}
+
+/// Alice's host resolves the address to the earlier server, and Bob's to the new one, so both are right for the seat.
 #[test]
-fn the_earlier_server_of_an_address_is_not_in_the_roster_and_is_redialed_once() {
+fn the_earlier_server_of_an_address_is_redialed_once_and_takes_the_seat_back_after_the_pause_only() {
     let (mut world, lock, server) = with_a_moved_address();
+    let taken = world.now(ALICE);
     world.run_for(MARKER_READ_INTERVAL);
     assert_eq!((world.clients[ALICE].redials.clone(), epoch(&world, 1)), (vec![1], "1.1".into()));
-    // Alice's host still resolves the address to the earlier server.
+    assert_eq!(world.clients[ALICE].exclusions, [(1, ExclusionReason::NotInRoster)], "users see why");
     world.point_address(1, 1);
     world.connect(ALICE, 1);
-    world.run_for(MAX_TTL * 2);
-    assert_eq!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::NotInRoster));
-    assert_eq!(world.clients[ALICE].redials, [1], "the same server would be reached again and again");
+    world.run_for(MAX_TTL - MARKER_READ_INTERVAL - SETTLING);
     assert!(is_member(&world, server) && !is_member(&world, 1) && epoch(&world, server) == "1.1");
+    assert!(marker(&world, 1).is_some_and(|it| !it.was_member), "it has drawn another seat");
+    assert_eq!(world.clients[ALICE].redials, [1], "the same server would be reached again and again");
     world.release(ALICE, lock);
     world.deliver_all();
     let lock = world.acquire(ALICE);
     assert!(world.has_key_of(0, lock) && world.has_key_of(2, lock) && !world.has_key_of(1, lock));
-    world.release(ALICE, lock);
-    // At last it leads to the new one.
+    // They take the seat from each other after pauses that double.
+    let changes: Vec<Duration> = (2..=4)
+        .map(|change| {
+            run_until(&mut world, change, [1, server]);
+            world.now(ALICE).since(taken)
+        })
+        .collect();
+    let pauses = [changes[0] + SETTLING, changes[1] - changes[0], changes[2] - changes[1]];
+    let range = |pause| pause..pause + MARKER_READ_INTERVAL * 2;
+    let expected = [MAX_TTL, MAX_TTL * 2, MAX_TTL * 4].map(range);
+    assert!(expected.iter().zip(&pauses).all(|(range, it)| range.contains(it)), "{pauses:?}");
+    assert!(world.is_valid(ALICE, lock), "the other two are a quorum throughout");
+    // At last it leads Alice to the new one.
     world.disconnect(ALICE, 1);
     world.point_address(1, server);
-    world.connect(ALICE, 1);
-    world.run_for(MAX_TTL + HEAD_START);
-    assert!(is_voting(&world, ALICE, 1));
+    run_until(&mut world, 5, [server, server]);
+    assert!(is_member(&world, server));
+    assert_eq!(world.overlap, None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::engine::{Sim, SimEvent, log_event};
+use super::situations::Situation;
 use super::state::ToNode;
 use crate::coordinator::{Action, AttemptEvent, LeaseEvent, OperationEvent};
 use crate::membership::{InitResult, VotingStatus};
@@ -47,6 +48,9 @@ impl Sim<'_> {
                 }
                 Action::RosterChanged(view) => {
                     log_event!(self, "client {client} follows the roster {}", view.epoch);
+                    if !view.same_list {
+                        self.stats.count_situation(Situation::OtherListFollowed);
+                    }
                 }
                 Action::VotingStatus(node, voting_status) => {
                     self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;

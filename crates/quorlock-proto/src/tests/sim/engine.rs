@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::clock::ClientClocks;
 use super::oracle::{Oracle, Violation};
@@ -11,7 +12,7 @@ use super::state::{ClientHost, Connection, LinkState, NodeHost};
 use super::stats::{Invariant, Stats};
 use crate::marker::ClusterId;
 use crate::request::{Key, OperationId};
-use crate::test_util::founding::initialize;
+use crate::test_util::founding::{first_roster, initialize};
 use crate::test_util::node::SimulatedNode;
 use crate::time::DualTimestamp;
 
@@ -191,12 +192,18 @@ impl<'a> Sim<'a> {
         if self.plan.is_initialized && self.plan.fenced != 0 {
             let nodes = self.nodes.iter_mut().map(|node_host| &mut node_host.redis);
             initialize(nodes, ClusterId::new(0xc1), self.plan.config(), START);
+            let roster = Arc::new(first_roster(ClusterId::new(0xc1), self.plan.config()));
+            self.oracle.rosters.insert((roster.cluster, roster.epoch), roster);
         }
         if self.plan.has_orphan_keys {
             self.insert_orphan_keys();
         }
         for client in 0..self.clients.len() {
             self.start_client(client);
+        }
+        if let Some(until) = self.plan.first_node_absent_until {
+            self.nodes[0].is_down = true;
+            self.schedule_after(until, SimEvent::Repair(Repair::NodeUp(0)));
         }
         let first = self.next_fault_delay();
         self.schedule_after(first, SimEvent::InjectFault);

@@ -18,6 +18,7 @@ const FAR_MIN_NUMBERS: Profile = Profile {
     all_faults: true,
     far_min_numbers: 1000,
     clock_offsets: 0,
+    other_lists: 0,
     // Clock errors stay small, and the clocks overtake lost numbers in time.
     adjust: Some(|plan| {
         plan.max_ttl = ms(2_000);

@@ -110,9 +110,11 @@ impl Oracle {
     /// The cause for repeated or decreasing fencing numbers at or after `since`. `number` is the largest of
     /// the compared numbers.
     pub(super) fn fence_loss_exemption(&self, since: u64, number: Option<u64>, plan: &Plan) -> Option<Cause> {
+        // Servers without an address gave out numbers that no later roster has heard of.
+        let moved = (self.moved_until >= since).then_some(Cause::AddressesMoved);
         let lost = self.nodes_without_fences_since(since);
         if !covers_quorum_intersection(lost.len(), plan) {
-            return None;
+            return moved;
         }
         // After an undetected data loss there is no probation, in which the clock would pass all earlier
         // numbers.
@@ -133,7 +135,7 @@ impl Oracle {
             });
             let by_clock = (self.max_clock_error_nanos >= tolerated_clock_error_nanos)
                 .then_some(Cause::DataLossAndClockError);
-            by_clock.or(may_exceed_new_fences.then_some(Cause::MinFencingNumberLost))
+            by_clock.or(may_exceed_new_fences.then_some(Cause::MinFencingNumberLost)).or(moved)
         }
     }
 

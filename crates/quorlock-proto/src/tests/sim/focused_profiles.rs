@@ -12,6 +12,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     slow_messages: 0,
     clock_offsets: 500,
     checks_redundancy: true,
+    other_lists: 0,
     adjust: Some(|plan| {
         plan.fault_interval = plan.max_ttl.as_nanos() as u64 / 2;
         plan.max_work_percent = 1_000;
@@ -68,6 +69,7 @@ pub(super) const STATISTICS: Profile = Profile {
     mixed: 0,
     beyond_limits: 0,
     faults: &[Fault::Eviction, Fault::StatisticsReset],
+    other_lists: 0,
     ..Profile::GENERAL
 };
 

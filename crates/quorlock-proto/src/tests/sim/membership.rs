@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::engine::{Sim, SimEvent, log_event};
 use super::plan::Fault;
+use super::situations::Situation;
 use super::state::{LinkState, NodeHost};
 use super::stats::{Cause, Invariant};
 use crate::marker::{ClusterId, Marker};
@@ -65,10 +66,11 @@ impl Sim<'_> {
             let exemption = (self.oracle.moved_until == u64::MAX).then_some(Cause::AddressesMoved);
             self.report_breach(Invariant::Membership, exemption, &message);
         }
+        self.note_new_roster(&roster);
         self.check_fence_base(&roster);
     }
 
-    /// A majority of the earlier roster's members has told the largest number that it gave out. So the roster
+    /// A majority of the earlier roster's members has reported the largest number that it gave out. So the roster
     /// has a larger one than each lock so far, unless a recovery had no such majority or a clock was set back.
     fn check_fence_base(&mut self, roster: &Roster) {
         let is_clock_fault = |fault: &Fault| {
@@ -105,7 +107,7 @@ impl Sim<'_> {
     }
 
     /// How many servers remember that they are members of this roster.
-    fn members_of(&self, roster: &Roster) -> usize {
+    pub(super) fn members_of(&self, roster: &Roster) -> usize {
         self.records().filter(|it| it.is_member_of(roster)).count()
     }
 
@@ -122,7 +124,12 @@ impl Sim<'_> {
             return false;
         }
         let data = if self.rng.chance_permille(500) { Data::new() } else { node_host.redis.data().clone() };
-        let what = if data.is_empty() { "a blank server" } else { "a copy" };
+        let (what, situation) = if data.is_empty() {
+            ("a blank server", Situation::MovedToBlankServer)
+        } else {
+            ("a copy", Situation::MovedToCopy)
+        };
+        self.stats.count_situation(situation);
         node_host.ghost = Some((node_host.redis.clone(), node_host.server_run));
         node_host.redis.restart(data);
         node_host.server_run += 1;
@@ -163,11 +170,14 @@ impl Sim<'_> {
         if self.nodes.iter().all(|it| it.ghost.is_none()) {
             return;
         }
-        let Some(latest) = self.records().filter_map(|it| it.roster).max_by_key(|it| it.epoch) else {
-            return;
+        let latest = self.records().filter_map(|it| it.roster).max_by_key(|it| it.epoch);
+        let keeps = |node: &usize| {
+            let record = self.record_of(*node).zip(latest.as_ref());
+            record.is_some_and(|(it, latest)| it.is_member_of(latest))
         };
-        let keeps = |node: &usize| self.record_of(*node).is_some_and(|it| it.is_member_of(&latest));
-        if !self.plan.quorum.is_met((0..self.nodes.len()).filter(keeps).count()) {
+        // Plain clients compare no marker.
+        let is_plain = !self.plan.is_all_fenced();
+        if is_plain || !self.plan.quorum.is_met((0..self.nodes.len()).filter(keeps).count()) {
             self.oracle.moved_until = u64::MAX;
         }
     }

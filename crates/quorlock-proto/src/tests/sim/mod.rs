@@ -24,6 +24,7 @@ mod redundancy;
 mod rng;
 mod roster_mutants;
 mod runner;
+mod situations;
 mod state;
 mod stats;
 mod tickets;
@@ -34,6 +35,7 @@ mod workload;
 use std::str::FromStr;
 
 use plan::{FAULTS_BEYOND_LIMITS, FAULTS_WITHIN_LIMITS, Profile};
+use situations::Situation;
 
 #[test]
 fn histories_keep_every_invariant() {
@@ -62,6 +64,17 @@ to replay it: QUORLOCK_SEED={seed} cargo test -p quorlock-proto sim::histories -
         for fault in FAULTS_WITHIN_LIMITS.iter().chain(&FAULTS_BEYOND_LIMITS) {
             assert!(stats.faults.contains_key(fault), "{fault:?} was never injected");
         }
+        stats.assert_met(&[
+            Situation::MovedToBlankServer,
+            Situation::MovedToCopy,
+            Situation::GrantWithoutAddress,
+            Situation::DataOfAnotherServer,
+            Situation::OtherListFollowed,
+            Situation::RecoveredWithoutData,
+            Situation::SeatTaken,
+            Situation::VacantSeatTaken,
+            Situation::ChangedAfterClockStep,
+        ]);
         for loss in ["expired", "taken", "clock"] {
             assert!(stats.losses.contains_key(loss), "no lock was lost with this reason: {loss}");
         }

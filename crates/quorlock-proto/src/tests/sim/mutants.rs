@@ -28,6 +28,7 @@ const SLOW_MESSAGES: Profile = Profile {
     clock_offsets: 0,
     waiters: 0,
     far_min_numbers: 0,
+    other_lists: 0,
     ..Profile::GENERAL
 };
 const PLAIN_SLOW_MESSAGES: Profile = Profile { plain: 1000, ..SLOW_MESSAGES };
@@ -197,8 +198,21 @@ const ADOPTION_IGNORES_OWNER: Profile =
     Profile { script_mistake: Some(ScriptMutant::AdoptionIgnoresOwner), ..TICKETS };
 const ADOPTION_KEEPS_NUMBER: Profile =
     Profile { script_mistake: Some(ScriptMutant::AdoptionKeepsNumber), ..TICKETS };
-const ADOPTION_IGNORES_FENCE: Profile =
-    Profile { script_mistake: Some(ScriptMutant::AdoptionIgnoresFence), ..LATE_TICKETS };
+/// Long TTLs: the ticket's lock keeps a key while another client has the lock, and until a late grant follows.
+const ADOPTION_IGNORES_FENCE: Profile = Profile {
+    script_mistake: Some(ScriptMutant::AdoptionIgnoresFence),
+    adjust: Some(|plan| {
+        plan.key_count = 1;
+        plan.max_ttl = ms(2_000);
+        plan.min_ttl = ms(1_000);
+        plan.max_work_percent = 30;
+        plan.tickets = 200;
+        plan.slow_messages = 100;
+        plan.faults_on_send = 20;
+        plan.latency = 1_000_000;
+    }),
+    ..LATE_TICKETS
+};
 
 const WAIT_QUEUE_TRUSTED_FOREVER: Profile =
     Profile { mutant: Some(Mutant::WaitQueueTrustedForever), ..ORPHAN_KEYS };
@@ -356,7 +370,6 @@ fn mutant_sim_adoption_keeps_number() {
 }
 
 #[test]
-#[ignore = "not detected in 5,000 histories any more: its profile must be tuned; the conformance suite detects it"]
 fn mutant_sim_adoption_ignores_fence() {
     assert_detected(&ADOPTION_IGNORES_FENCE);
 }

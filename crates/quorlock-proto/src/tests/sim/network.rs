@@ -296,8 +296,9 @@ impl Sim<'_> {
         if let Some(conn_id) = self.clients[client].conn_ids[node].take() {
             self.connections[conn_id].state = LinkState::Cut;
         }
+        let longest_pause = (self.plan.max_ttl_nanos() / 20).max(100_000_000);
         let (incarnation, delay) =
-            (self.clients[client].incarnation, self.rng.log_uniform(1_000_000, 100_000_000));
+            (self.clients[client].incarnation, self.rng.log_uniform(1_000_000, longest_pause));
         self.schedule_after(delay, SimEvent::Dial { client, node, incarnation });
     }
 

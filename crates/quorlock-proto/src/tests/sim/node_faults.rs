@@ -2,6 +2,7 @@
 
 use super::engine::{Repair, Sim, SimEvent, log_event};
 use super::plan::Fault;
+use super::situations::Situation;
 use super::state::{ClientHost, LinkState};
 use super::stats::Cause;
 use crate::marker::Marker;
@@ -223,11 +224,16 @@ impl Sim<'_> {
     /// Gives the node no data, the data of another node, or earlier data of its own.
     pub(super) fn change_role(&mut self, node: usize) {
         let other = self.rng.index(self.nodes.len());
-        let data = match self.rng.below(3) {
+        let kind = self.rng.below(3);
+        let is_other = kind == 1 && other != node;
+        let data = match kind {
             0 => Data::new(),
             1 => self.nodes[other].redis.data().clone(),
             _ => self.nodes[node].saved_copy.clone().unwrap_or_default(),
         };
+        if is_other && data.contains_key(&DataKey::Record) {
+            self.stats.count_situation(Situation::DataOfAnotherServer);
+        }
         // A client that has not read the marker since may take the node for the one that it knew.
         let marker = data.get(&DataKey::Marker).and_then(|entry| entry.value.as_deref());
         let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
@@ -288,8 +294,8 @@ impl Sim<'_> {
 
     fn shift_node_clock(&mut self, node: usize, by: i64) {
         log_event!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
-        let node_host = &mut self.nodes[node];
-        node_host.redis.jump_clock(self.nanos, by);
+        let now = self.nanos;
+        self.nodes[node].servers_mut().for_each(|server| server.jump_clock(now, by));
         self.mark_node_disturbed(node, self.nanos);
         self.note_clock_error(node);
     }
@@ -298,7 +304,7 @@ impl Sim<'_> {
         log_event!(self, "node {node}'s clock drifts by {drift_ppm} ppm");
         self.note_clock_error(node);
         let now = self.nanos;
-        self.nodes[node].redis.set_drift(drift_ppm, now);
+        self.nodes[node].servers_mut().for_each(|server| server.set_drift(drift_ppm, now));
     }
 
     pub(super) fn note_clock_error(&mut self, node: usize) {

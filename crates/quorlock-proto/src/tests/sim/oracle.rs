@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::engine::Sim;
 use super::exemptions::Exemption;
 use super::plan::ClientMistake;
+use super::situations::Situation;
 use super::stats::{Cause, Invariant};
 use super::tickets::Ticket;
 use crate::fence::Fence;
@@ -241,6 +242,9 @@ impl Sim<'_> {
         // An adoption also takes the key of a node with a larger fence, which counts later.
         let is_set =
             vote.is_grant() || request.kind == RequestKind::Adopt && matches!(vote, Vote::FencedOut { .. });
+        if is_set && self.oracle.is_ghost {
+            self.stats.count_situation(Situation::GrantWithoutAddress);
+        }
         if !is_set
             || !matches!(
                 request.kind,

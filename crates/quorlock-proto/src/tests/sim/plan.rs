@@ -75,7 +75,7 @@ pub(super) enum Fault {
 }
 
 /// The faults that the lock tolerates: no invariant may break.
-pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
+pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 23] = [
     Fault::ConnectionReset,
     Fault::Partition,
     Fault::ClientPause,
@@ -98,6 +98,7 @@ pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 22] = [
     Fault::RestartClockBehind,
     Fault::SmallClockJump,
     Fault::ClockSetBack,
+    Fault::AddressMoved,
 ];
 
 /// The faults beyond the guarantees. They may break mutual exclusion, but never the order of the fencing
@@ -162,6 +163,8 @@ pub(super) struct Profile {
     pub(super) tickets: u64,
     /// Histories in which the last client's list has another name of a node.
     pub(super) other_lists: u64,
+    /// Histories in which a node is absent from the start, for up to fifteen max TTLs.
+    pub(super) absences: u64,
     /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -191,7 +194,8 @@ impl Profile {
         max_handoff_millis: None,
         far_min_numbers: 100,
         tickets: 0,
-        other_lists: 0,
+        other_lists: 100,
+        absences: 0,
         adjust: None,
         mutant: None,
         script_mistake: None,
@@ -215,6 +219,8 @@ pub(super) struct Plan {
     pub(super) is_other_max_ttl_shorter: bool,
     /// Whether the last client's list has another name of a node.
     pub(super) has_other_list: bool,
+    /// How long the first node is absent from the start, in nanoseconds.
+    pub(super) first_node_absent_until: Option<u64>,
     /// Whether an operator initialized the lock cluster; otherwise the clients do so.
     pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
@@ -288,6 +294,7 @@ impl Plan {
                 && rng.chance_permille(60),
             is_other_max_ttl_shorter: false,
             has_other_list: profile.other_lists > 0 && rng.chance_permille(profile.other_lists),
+            first_node_absent_until: None,
             is_initialized,
             max_ttl: ms(max_ttl),
             min_ttl: ms(rng.pick(&[60, 150, 400])),
@@ -320,6 +327,10 @@ impl Plan {
         }
         if let Some(adjust) = profile.adjust {
             adjust(&mut plan);
+        }
+        if profile.absences > 0 && rng.chance_permille(profile.absences) {
+            let max_ttl = plan.max_ttl_nanos();
+            plan.first_node_absent_until = Some(rng.between(max_ttl, 15 * max_ttl));
         }
         plan
     }

@@ -1,11 +1,14 @@
 //! The end of a history: all faults end, one client acquires every lock, and nothing may be left over.
 
+use std::sync::Arc;
+
 use super::engine::{Repair, Sim, SimEvent, SimPhase, log_event};
 use super::plan::Fault;
 use super::state::LinkState;
 use super::stats::Invariant;
 use crate::marker::ClusterId;
 use crate::membership::InitMode;
+use crate::roster::Roster;
 use crate::test_util::founding::node_list;
 use crate::test_util::node::DataKey;
 
@@ -177,11 +180,16 @@ impl Sim<'_> {
     }
 
     /// Whether the nodes are a lock cluster with other settings, or of another list, which a misconfigured
-    /// client has founded.
+    /// client has founded; or the remains of two. Clients found a second one if all servers that they reach
+    /// lost their data, which is not covered.
     fn is_cluster_lost(&self) -> bool {
         let rosters: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.record_of(node)?.roster).collect();
         let list = node_list(self.nodes.len()).hash();
-        !rosters.is_empty() && rosters.iter().all(|it| it.config != self.plan.config() || it.list != list)
+        let is_foreign = |it: &Arc<Roster>| it.config != self.plan.config() || it.list != list;
+        let is_other = |it: &Arc<Roster>| it.cluster != rosters[0].cluster;
+        let has_majority = |it: &Arc<Roster>| self.members_of(it) >= it.majority();
+        !rosters.is_empty() && rosters.iter().all(is_foreign)
+            || rosters.iter().any(is_other) && !rosters.iter().any(has_majority)
     }
 
     /// The nodes form a new lock cluster. The operator has confirmed that no earlier lock matters.

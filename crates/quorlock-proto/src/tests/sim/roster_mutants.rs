@@ -1,11 +1,13 @@
 //! Negative controls of the rosters: see [`mutants`](super::mutants).
 //!
-//! `RoundOfTwoRosters` is detected by the model of the rosters only: it needs two votes of one round between
-//! which a roster is chosen, told to one node and not to another, and a lock under the new roster meanwhile.
+//! `RoundOfTwoRosters` is detected by a scenario and by the model of the rosters: it needs two votes of one
+//! round between which a roster is chosen and written to one node and not to another, and a lock under the new
+//! roster meanwhile.
 
 use super::moved_addresses::MOVED_ADDRESSES;
 use super::mutants::assert_detected;
 use super::plan::{Fault, Profile};
+use crate::lease_params::Drift;
 use crate::mutant::Mutant;
 use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
@@ -28,23 +30,38 @@ const BALLOTS: Profile = Profile {
     ..ONE_MOVE
 };
 
-/// A blank server waits for its seat, and holders renew for nearly the max TTL.
+/// A blank server waits for its seat, and holders renew for nearly the max TTL. A client that starts later has
+/// not seen the seat change, so it relies on the node.
 const LATE_CHOICES: Profile = Profile {
-    faults: &[Fault::RestartDataLoss, Fault::AddressMoved, Fault::Partition],
+    faults: &[
+        Fault::RestartDataLoss,
+        Fault::AddressMoved,
+        Fault::Partition,
+        Fault::Partition,
+        Fault::Partition,
+        Fault::Partition,
+        Fault::ClientCrash,
+        Fault::ClientCrash,
+    ],
+    slow_messages: 0,
     adjust: Some(|plan| {
         (MOVED_ADDRESSES.adjust.expect("an adjustment"))(plan);
         plan.has_misconfigured_client = false;
         plan.max_ttl = ms(600);
-        plan.min_ttl = ms(400);
-        plan.max_work_percent = 120;
+        plan.min_ttl = ms(590);
+        plan.max_drift_ppm = 1_000;
+        plan.drift = Drift::new(0.001).expect("a valid drift");
+        plan.latency = 10_000_000;
+        plan.max_work_percent = 300;
         plan.key_count = 1;
-        plan.fault_interval = 150_000_000;
+        plan.fault_interval = 80_000_000;
     }),
     ..ONE_MOVE
 };
 
 const ANY_LIST_ADOPTS: Profile =
     Profile { mutant: Some(Mutant::AnyListAdopts), other_lists: 1000, ..ONE_MOVE };
+const IN_FORCE_BY_COUNT: Profile = Profile { mutant: Some(Mutant::InForceByCount), ..BALLOTS };
 const NO_PROMISE: Profile = Profile { mutant: Some(Mutant::NoPromise), ..BALLOTS };
 const PROBATION_BEFORE_CHOICE: Profile =
     Profile { mutant: Some(Mutant::ProbationBeforeChoice), ..LATE_CHOICES };
@@ -58,6 +75,11 @@ const MARKER_NOT_COMPARED: Profile =
 #[test]
 fn mutant_sim_any_list_adopts() {
     assert_detected(&ANY_LIST_ADOPTS);
+}
+
+#[test]
+fn mutant_sim_in_force_by_count() {
+    assert_detected(&IN_FORCE_BY_COUNT);
 }
 
 #[test]

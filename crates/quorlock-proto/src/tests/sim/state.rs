@@ -157,6 +157,11 @@ impl NodeHost {
         [&self.redis].into_iter().chain(self.ghost.as_ref().map(|(ghost, _)| ghost))
     }
 
+    /// The same. They have one clock, as their address had.
+    pub(super) fn servers_mut(&mut self) -> impl Iterator<Item = &mut SimulatedNode> {
+        [&mut self.redis].into_iter().chain(self.ghost.as_mut().map(|(ghost, _)| ghost))
+    }
+
     /// How far its clock is from true time, in nanoseconds.
     pub(super) fn clock_error(&self, nanos: u64) -> u64 {
         (self.redis.clock_micros(nanos) * 1000).abs_diff(crate::test_util::node::EPOCH + nanos)

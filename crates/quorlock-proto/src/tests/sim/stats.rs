@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::plan::Fault;
+use super::situations::Situation;
 use crate::lease::LossReason;
 
 /// Counts of what happened in one or more histories.
@@ -30,6 +31,7 @@ pub(super) struct Stats {
     pub(super) reinitialized: u64,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) faults: BTreeMap<Fault, u64>,
+    pub(super) situations: BTreeMap<Situation, u64>,
     /// Broken invariants that were exempted, by invariant and cause.
     pub(super) exempted: BTreeMap<(Invariant, Cause), u64>,
 }
@@ -135,6 +137,9 @@ impl Stats {
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }
+        for (situation, count) in &other.situations {
+            *self.situations.entry(*situation).or_default() += count;
+        }
         for (what, count) in &other.exempted {
             *self.exempted.entry(*what).or_default() += count;
         }
@@ -179,6 +184,7 @@ impl fmt::Display for Stats {
         writeln!(f, "{tickets} locks handed over, {adopted} adopted, {not_adopted} adoptions failed")?;
         writeln!(f, "losses: {:?}", self.losses)?;
         writeln!(f, "faults: {:?}", self.faults)?;
+        writeln!(f, "situations: {:?}", self.situations)?;
         write!(f, "exempted violations: {:?}", self.exempted)
     }
 }

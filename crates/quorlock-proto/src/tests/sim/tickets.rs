@@ -41,6 +41,7 @@ pub(super) const LATE_TICKETS: Profile = Profile {
     waiters: 0,
     far_min_numbers: 0,
     checks_redundancy: false,
+    other_lists: 0,
     adjust: Some(|plan| {
         plan.key_count = 1;
         plan.max_work_percent = 30;

@@ -1,0 +1,126 @@
+//! Absences: which nodes the client does not reach, since when, and what the other nodes learn of them.
+
+use core::time::Duration;
+
+use super::member::Member;
+use super::{Begin, Membership, split_mix};
+use crate::quorum::NodeId;
+use crate::quorum::NodeSet;
+use crate::roster::NodeList;
+use crate::roster::absence::Absences;
+use crate::roster::server_view::Permissions;
+use crate::time::DualTimestamp;
+
+/// Whether the client reaches a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Absence {
+    /// It does, or it reaches no node at all.
+    #[default]
+    None,
+    /// It has not since then.
+    Since(DualTimestamp),
+    /// It has not for so long that it tells the other nodes.
+    Reportable,
+}
+
+impl Member {
+    /// When its absence may be reported, if it is not yet.
+    pub(super) fn report_absence_at(&self, is_any_up: bool) -> Option<DualTimestamp> {
+        match self.absence {
+            Absence::Since(since) if is_any_up => Some(since.plus(ABSENCE_REPORT_DELAY)),
+            _ => None,
+        }
+    }
+
+    /// Whether its absence may be reported from now on; true once.
+    pub(super) fn absence_became_reportable(&mut self, is_any_up: bool, now: DualTimestamp) -> bool {
+        let is_due = self.report_absence_at(is_any_up).is_some_and(|at| now.is_due(at));
+        if is_due {
+            self.absence = Absence::Reportable;
+        }
+        is_due
+    }
+
+    pub(super) fn is_absence_reportable(&self) -> bool {
+        self.absence == Absence::Reportable
+    }
+
+    /// For how long this node's clients have not reached `node`.
+    pub(super) fn reports_absence(&self, list: &NodeList, node: NodeId) -> Duration {
+        let reading = self.reading.as_ref();
+        let text = reading.and_then(|it| it.absences.as_deref()).unwrap_or_default();
+        Absences::parse(text).duration(list, node, reading.map_or(0, |it| it.micros))
+    }
+
+    /// Begins to measure the absence of a node that is not connected.
+    pub(super) fn begin_absence(&mut self, now: DualTimestamp) {
+        if !self.is_up {
+            self.absence = Absence::Since(now);
+        }
+    }
+}
+
+impl Membership {
+    pub(super) fn permissions(&mut self, now: DualTimestamp) -> Permissions {
+        self.draws += 1;
+        let max_ttl = self.probation();
+        let longer_than = |limit: Duration| -> NodeSet {
+            let is_absent = |node: &NodeId| {
+                let mut up = self.members.iter().filter(|member| member.is_up);
+                let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
+                !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
+            };
+            self.list.nodes().iter().filter(is_absent).collect()
+        };
+        let (voting, is_settled) = self.voting_and_settled(now);
+        Permissions {
+            now_millis: now.wall_nanos() / 1_000_000,
+            absent: longer_than(max_ttl),
+            to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
+            may_found: self.auto_init || self.skips_absence,
+            leaves_out_unreachable: self.skips_absence,
+            voting,
+            is_settled,
+            may_begin: self.begin == Begin::Now,
+            random: split_mix(self.client ^ self.draws),
+        }
+    }
+
+    /// How long until every node that does not reply has been absent for the max ttl, by the reports that were read
+    /// last.
+    pub(super) fn absence_left(&self) -> Duration {
+        let max_ttl = self.probation();
+        let down = self.list.nodes().iter().filter(|node| !self.members[node.index()].is_up);
+        let left = |node| {
+            let up = self.members.iter().filter(|member| member.is_up);
+            let left = up.map(|member| match member.reports_absence(&self.list, node) {
+                Duration::ZERO => max_ttl + ABSENCE_REPORT_DELAY,
+                absent => max_ttl.saturating_sub(absent),
+            });
+            left.max().unwrap_or(max_ttl)
+        };
+        down.map(left).max().unwrap_or_default()
+    }
+
+    /// Tells the node which nodes the client cannot reach, if that is news to it.
+    pub(super) fn report_absences(&mut self, node: NodeId) {
+        let all = self.list.nodes();
+        let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
+        let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
+        let absent: NodeSet = unreached.iter().filter(is_absent).collect();
+        let pause = self.probation();
+        let member = &mut self.members[node.index()];
+        let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
+        let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
+        if let Some(after) = known.after_report(&self.list, (unreached, absent), reading.micros, pause) {
+            let replaces = reading.absences.clone();
+            member.request_absences(replaces, after.to_text().into());
+        }
+    }
+}
+
+/// How long a node must be disconnected before its absence is reported.
+pub(super) const ABSENCE_REPORT_DELAY: Duration = Duration::from_secs(1);
+/// After how many max ttls, and after what time at least, the seat of an absent server becomes vacant.
+const VACATING_TTLS: u32 = 10;
+const MIN_VACATING_ABSENCE: Duration = Duration::from_secs(300);
