@@ -252,7 +252,7 @@ async fn an_acquire_without_waiting_still_waits_for_reconnects() {
             command_on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "pubsub"], 3);
             // At once, or when the client has noticed the disconnect.
             sleep(millis(round % 4 * 3)).await;
-            let mutex = redlock.mutex("k").ttl(secs(4));
+            let mutex = redlock.mutex("k").ttl(secs(40)).attempt_timeout(secs(5));
             let result = if round % 2 == 0 {
                 mutex.try_acquire().await.map(|guard| guard.expect("free"))
             } else {

@@ -168,12 +168,13 @@ async fn every_node_has_the_key_when_one_node_was_paused_during_the_acquire() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
-/// On a busy machine the last of 4,000 grants are late; on an idle one no server falls behind. The fault was
-/// found with 5,000. `QUORLOCK_TEST_LOCKS` sets another number. The servers persist their data, which costs time
-/// too. A machine that cannot renew all in time loses some: these prove nothing, the others must be whole.
+/// On a busy machine the last of 2,000 grants are late; on an idle one no server falls behind. The fault was
+/// found with 5,000, which small machines cannot renew in time. `QUORLOCK_TEST_LOCKS` sets another number. The
+/// servers persist their data, which costs time too. A machine that cannot renew all in time loses some: these
+/// prove nothing, the others must be whole.
 #[tokio::test]
 async fn every_node_has_the_key_when_thousands_of_locks_are_acquired_at_once() {
-    let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(4_000, |count| count.parse().expect("a number"));
+    let count = std::env::var("QUORLOCK_TEST_LOCKS").map_or(2_000, |count| count.parse().expect("a number"));
     let ttl = secs(4);
     let mut fleet = Fleet::start_with(3, &Setup::new()).expect("server starts");
     initialize(clients(&fleet, ttl));

@@ -13,9 +13,9 @@ fn fences(world: &World) -> usize {
 
 #[test]
 fn names_are_forgotten_on_every_node_and_reported_one_by_one() {
-    let world = World::with_max_ttl(3, "300ms");
+    let world = World::with_max_ttl(3, "2s");
     for name in ["order:1", "order:2"] {
-        assert_eq!(world.output(&["run", "-q", "--ttl", "300ms", name, "--", "true"]).code, Some(0));
+        assert_eq!(world.output(&["run", "-q", "--ttl", "2s", name, "--", "true"]).code, Some(0));
     }
     assert_eq!(fences(&world), 6);
     let output = world.output(&["forget", "order:1", "order:2", "never:locked"]);
