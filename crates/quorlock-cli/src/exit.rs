@@ -107,7 +107,8 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
         NodeState::Excluded(
             ExclusionReason::RedisClusterNode
             | ExclusionReason::DuplicateServer(_)
-            | ExclusionReason::ClusterMismatch(_),
+            | ExclusionReason::ClusterMismatch(_)
+            | ExclusionReason::OtherNodeList(_),
         ) => Some(CONFIG),
         // The first `run` initializes these nodes, and waits.
         NodeState::Excluded(ExclusionReason::Uninitialized) => Some(NO_QUORUM),

@@ -87,7 +87,8 @@ fn failed(
 ) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
     let (outcome, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes, .. } => {
-            let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
+            let tail = "`quorlock reconfigure` changes the nodes and settings of a lock cluster while clients lock; or, if all \
+                        clients of these nodes are stopped, --force makes them a new one";
             ("not_blank", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
         InitError::Rejected { nodes, replies, .. } => {
@@ -139,7 +140,10 @@ fn state_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
-        _ => nodes::problem_of(node).unwrap_or_else(|| "in a lock cluster with these settings".to_owned()),
+        _ => nodes::problem_of(node).unwrap_or_else(|| {
+            let settings = node.seat.as_ref().map(|seat| format!(" with {}", seat.settings));
+            format!("in a lock cluster{}", settings.unwrap_or_default())
+        }),
     }
 }
 

@@ -54,8 +54,8 @@ fn init_prints_json() {
     let rejected = world.output(&["init", "--json"]);
     assert_eq!(rejected.code, Some(78), "{rejected:?}");
     let rejected = json(&rejected.stdout);
-    let reason = &rejected["nodes"][0]["state"]["excluded"]["cluster_mismatch"];
-    assert!(rejected["outcome"] == "not_blank" && reason.is_string(), "{rejected}");
+    let settings = &rejected["nodes"][0]["seat"]["settings"];
+    assert!(rejected["outcome"] == "not_blank" && settings["quorum"] == 3, "{rejected}");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn other_settings_need_force_and_then_hold_for_all_clients() {
     for url in world.fleet.urls() {
         let address = url.trim_start_matches("redis://");
         let line = rejected.stderr.lines().find(|line| line.contains(address)).expect("a line for each node");
-        assert!(line.contains("max ttl of 30s") && line.contains("max ttl of 5s"), "{rejected:?}");
+        assert!(line.contains("in a lock cluster with") && line.contains("max ttl of 30s"), "{rejected:?}");
     }
     assert!(rejected.stderr.contains("--force") && rejected.stderr.contains("stopped"), "{rejected:?}");
     assert_eq!(world.markers(), before, "nothing was changed");
@@ -77,7 +77,7 @@ fn other_settings_need_force_and_then_hold_for_all_clients() {
     assert_eq!(forced.code, Some(0), "{forced:?}");
     assert!(forced.stdout.contains("a new lock cluster"), "{forced:?}");
     let run = |max_ttl: &str| world.output(&["run", "a", "-n", "--max-ttl", max_ttl, "--", "true"]).code;
-    assert_eq!((run("5s"), run("30s")), (Some(0), Some(78)));
+    assert_eq!((run("5s"), run("30s")), (Some(0), Some(77)), "the default ttl is longer than 5 s");
 }
 
 #[test]
