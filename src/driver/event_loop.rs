@@ -39,13 +39,12 @@ pub(crate) struct Driver {
     calls: PendingCalls,
     events: Events,
     status: watch::Sender<NodeStatusList>,
-    /// Whether the status list must be published at the end of this poll.
+    /// Whether it must be published at the end of this poll.
     is_status_dirty: bool,
     encoder: RequestEncoder,
     quorum: Arc<SharedQuorum>,
-    /// The client's own settings, and those of the lock cluster that it follows.
+    /// The client's settings, or those of the lock cluster that it follows.
     config: LockClusterConfig,
-    follows: Option<LockClusterConfig>,
     /// How far a reconfiguration is; nothing until the lock cluster is known.
     progress: watch::Sender<Option<ReconfigurationState>>,
     /// Nodes with unsent bytes.
@@ -115,7 +114,6 @@ impl Driver {
             encoder: RequestEncoder::new(config, process_id),
             quorum,
             config,
-            follows: None,
             progress,
             unsent: NodeSet::EMPTY,
             key_queues,
