@@ -6,6 +6,8 @@ mod fences;
 mod grouping;
 mod node_reply;
 mod node_status;
+#[cfg(feature = "serde")]
+mod serialize_time;
 
 pub use deadline::LeaseDeadline;
 pub use dial_step::DialStep;

@@ -49,7 +49,8 @@ pub enum Action {
     ClockAnomaly(NodeId, ClockAnomaly),
     /// Report: the client follows another roster, or its first.
     RosterChanged(RosterView),
-    /// Close this node's connection, and dial it again.
+    /// Close this node's connection, and dial it again. The coordinator counts it as disconnected already, and
+    /// knows the [cause](super::Coordinator::cause_of_disconnection).
     Redial(NodeId),
     /// Send this event to the operation's caller and to the observers.
     Event(OperationId, OperationEvent),
