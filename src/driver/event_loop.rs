@@ -313,10 +313,11 @@ impl Driver {
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::RosterChanged(view) => self.on_roster_changed(&view),
-                Action::Reconfiguring(progress) => {
-                    self.progress.send_replace(Some(progress));
+                Action::Reconfiguring(progress) => drop(self.progress.send_replace(Some(progress))),
+                Action::Redial(node) => {
+                    let cause = self.coordinator.cause_of_disconnection(node).cloned();
+                    self.disconnect(node, cause.unwrap_or_else(|| "dialed again".into()), now);
                 }
-                Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
                 Action::Event(id, event) => {
                     if matches!(event, OperationEvent::Initialized(_)) {
                         // The caller reads the node status next, to report which nodes were in the way.

@@ -242,6 +242,15 @@ impl Coordinator {
         }
     }
 
+    /// Why the node is not connected; `None` if it is, or is excluded.
+    #[must_use]
+    pub fn cause_of_disconnection(&self, node: NodeId) -> Option<&Arc<str>> {
+        match &self.pipelines[node.index()].link {
+            LinkState::Down(cause) => Some(cause),
+            LinkState::Up | LinkState::Excluded(_) => None,
+        }
+    }
+
     /// Handles everything that is due by now.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         for node in self.quorum.all().iter() {

@@ -139,7 +139,8 @@ impl Membership {
             if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
-            if let Some(voting_status) = member.take_status_change(now) {
+            let absence_ends_at = self.absence_ends_at.filter(|end| !now.is_due(*end));
+            if let Some(voting_status) = member.take_status_change(absence_ends_at, now) {
                 return Some(MemberStep::StatusChanged(node, voting_status));
             }
             // Behind its status, which says why.

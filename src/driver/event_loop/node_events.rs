@@ -200,7 +200,7 @@ impl Driver {
                 self.events
                     .emit(&Event::NodeWarning { node, warning: NodeWarning::MarkerFailed(fault.clone()) });
             }
-            VotingStatus::Unverified(None) | VotingStatus::Voting => {}
+            VotingStatus::Unverified(None) | VotingStatus::AwaitsAbsent(_) | VotingStatus::Voting => {}
         }
         self.is_status_dirty = true;
     }

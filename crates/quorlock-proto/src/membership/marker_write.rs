@@ -28,8 +28,8 @@ pub enum NodeWrite {
 pub struct MarkerWrite {
     /// Write only if this is the node's marker now. It carries the hash of the record.
     pub replaces: Option<Arc<str>>,
-    /// Write only if the server is still this one, with the same data.
-    pub incarnation: Incarnation,
+    /// Write only if the server is still this one, with the same data. `None`: whatever has become of it.
+    pub incarnation: Option<Incarnation>,
     /// The start of the marker: see [`Marker::identity`].
     pub identity: Arc<str>,
     /// The record's text.
@@ -61,7 +61,14 @@ impl MarkerWrite {
         let before = marker.map_or((0, 0), |it| (it.time_micros, it.written_micros));
         let (time, written_micros) =
             time_of(write, view.record.as_ref(), &record, before, (probation, now_micros));
-        Some(Self::new(reading, &record, max_ttl, time, written_micros))
+        let draws_seat = matches!(write, RecordWrite::DrawSeat(_));
+        let mut write = Self::new(reading, &record, max_ttl, time, written_micros);
+        if draws_seat {
+            // The seat belongs to the incarnation that the server has at the write. One that evicts all the
+            // time has another one in each reading, and its marker must not stay unchanged.
+            write.incarnation = None;
+        }
+        Some(write)
     }
 
     /// The write of this record, whatever the node remembers.
@@ -76,7 +83,7 @@ impl MarkerWrite {
         let is_set_back = reading.latest_micros > reading.micros;
         Self {
             replaces: reading.marker.clone(),
-            incarnation: reading.incarnation.clone(),
+            incarnation: Some(reading.incarnation.clone()),
             identity: Marker::identity(max_ttl, record),
             record: record.to_text().into(),
             time,
