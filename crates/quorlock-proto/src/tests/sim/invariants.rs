@@ -308,7 +308,8 @@ impl Sim<'_> {
         let window = self.plan.marker_read_window();
         for node in record.confirmed.iter() {
             let node_host = &self.nodes[node.index()];
-            let may_evict = node_host.error_permille == 0
+            let may_evict = record.per_node[node.index()].may_evict
+                && node_host.error_permille == 0
                 && node_host.evicts_since.saturating_add(window) < record.started_at;
             if record.per_node[node.index()].was_on_probation || may_evict {
                 let what = if may_evict { "may evict keys" } else { "is on probation" };
