@@ -209,7 +209,9 @@ impl Sim<'_> {
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
-        if self.oracle.moved_until >= first.started_at.min(second.started_at) {
+        let are_fenced = first.is_fenced && second.is_fenced;
+        let moved_until = if are_fenced { self.oracle.moved_until } else { self.oracle.ghosts_until };
+        if moved_until >= first.started_at.min(second.started_at) {
             return Some(Cause::AddressesMoved);
         }
         let mut exemption = None;

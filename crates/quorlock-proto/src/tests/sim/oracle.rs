@@ -61,6 +61,8 @@ pub(super) struct Oracle {
     /// Until when servers without an address may form a quorum: fewer than q members of the roster kept data
     /// and address while there were any.
     pub(super) moved_until: u64,
+    /// Until when there were servers without an address, which plain clients do not tell from the others.
+    pub(super) ghosts_until: u64,
     pub(super) violation: Option<Violation>,
 }
 
