@@ -4,7 +4,6 @@ use core::time::Duration;
 
 use super::eligibility::{Eligibility, ExpectedMarker};
 use super::member::{Member, VotingStatus};
-use crate::marker::Marker;
 use crate::mutant::{Mutant, enabled};
 use crate::roster::voting_time::probation_of;
 use crate::time::DualTimestamp;
@@ -66,8 +65,9 @@ impl Member {
         probation: Duration,
         now: DualTimestamp,
     ) {
-        let marker = Marker::parse(&expected_marker.marker);
-        let seat = marker.as_ref().map(|marker| marker.seat);
+        let marker = self.parsed.marker.as_ref();
+        let seat = marker.map(|marker| marker.seat);
+        let written_micros = marker.map(|marker| marker.written_micros).filter(|micros| *micros > 0);
         let is_new = self.known_seat != seat;
         let wait = probation_of(probation);
         if is_new && self.known_seat.is_some() && !wait.is_zero() && !enabled(Mutant::NoOwnClockWait) {
@@ -81,15 +81,13 @@ impl Member {
             node_micros,
             expected_marker.votes_from_micros,
         );
-        let written = marker.filter(|marker| marker.written_micros > 0);
-        let by_writer_clock = written
-            .as_ref()
+        let by_writer_clock = written_micros
             .filter(|_| is_new)
-            .and_then(|it| probation_end_by_writer(it.written_micros, probation, now));
+            .and_then(|micros| probation_end_by_writer(micros, probation, now));
         ends = by_writer_clock
             .map_or(ends, |by_writer_clock| ends.later(by_writer_clock.earlier(now.plus(probation))));
         // After `init` no lock can be lost, and no holder needs a head start.
-        let head_start = written.map_or(Duration::ZERO, |_| holder_head_start(probation));
+        let head_start = written_micros.map_or(Duration::ZERO, |_| holder_head_start(probation));
         if !now.is_due(ends.plus(head_start)) {
             let reason =
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
