@@ -52,7 +52,8 @@ impl Sim<'_> {
             let message = format!("client {client}, which has another list, has changed node {node}");
             self.report_violation(Invariant::Membership, &message);
         }
-        if self.records().filter(|it| it.seat == record.seat).count() > 1 {
+        let seats = self.nodes.iter().flat_map(NodeHost::servers).filter_map(marker_in);
+        if seats.filter(|it| it.seat == record.seat).count() > 1 {
             self.report_violation(Invariant::Membership, &format!("node {node} and another have one seat"));
         }
         let Some(roster) = record.roster.filter(|it| record.was_member && it.has(record.seat)) else {
@@ -195,9 +196,17 @@ impl Sim<'_> {
     }
 }
 
+/// The marker of a server that remembers.
+fn marker_in(server: &SimulatedNode) -> Option<Marker> {
+    let marker = Marker::parse(text_in(server, &DataKey::Marker)?)?;
+    (marker.incarnation == server.incarnation()).then_some(marker)
+}
+
 fn record_in(server: &SimulatedNode) -> Option<Record> {
-    let text = |key| String::from_utf8(server.data().get(&key)?.value.clone()?).ok();
-    let marker = Marker::parse(&text(DataKey::Marker)?)?;
-    Record::parse(marker.seat, marker.was_member, &text(DataKey::Record)?)
-        .filter(|_| marker.incarnation == server.incarnation())
+    let marker = marker_in(server)?;
+    Record::parse(marker.seat, marker.was_member, text_in(server, &DataKey::Record)?)
+}
+
+fn text_in<'a>(server: &'a SimulatedNode, key: &DataKey) -> Option<&'a str> {
+    std::str::from_utf8(server.data().get(key)?.value.as_ref()?).ok()
 }
