@@ -60,7 +60,6 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// When the timer fires.
     timer_deadline: BootTime,
-    /// When this task ran last.
     last_poll: BootTime,
     /// The process whose connections these are.
     process: u32,

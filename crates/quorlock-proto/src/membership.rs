@@ -10,6 +10,7 @@ mod eligibility;
 mod init;
 mod marker_write;
 mod member;
+mod parsed_reading;
 mod probation;
 mod reconfiguring;
 mod settings;

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::absences::Absence;
 use super::eligibility::{Eligibility, view_of};
+use super::parsed_reading::ParsedReading;
 use super::probation::ProbationState;
 use super::{MarkerWrite, NodeWrite};
 use crate::clock_monitor::ClockMonitor;
@@ -23,6 +24,7 @@ pub(super) struct Member {
     pub(super) is_up: bool,
     /// The last marker reading, kept while the node is disconnected.
     pub(super) reading: Option<MarkerReading>,
+    pub(super) parsed: ParsedReading,
     /// What the reading says.
     pub(super) view: ServerView,
     pub(super) eligibility: Eligibility,
@@ -221,7 +223,8 @@ impl Member {
         match reading {
             Ok(reading) => {
                 self.was_blank |= self.known_seat.is_none() && reading.marker.is_none();
-                self.view = view_of(&reading, config);
+                self.parse_reading(&reading);
+                self.view = view_of(&reading, &self.parsed, config);
                 self.reading = Some(reading);
                 self.read_received_at = Some(now);
             }
@@ -264,7 +267,8 @@ impl Member {
         now: DualTimestamp,
     ) {
         let Some(reading) = self.reading.as_ref().filter(|_| self.is_up && !self.is_reading) else { return };
-        let write = MarkerWrite::of(reading, &self.view, write, max_ttl, now.wall_nanos() / 1000);
+        let marker = self.parsed.marker.as_ref();
+        let write = MarkerWrite::of(reading, marker, &self.view, write, max_ttl, now.wall_nanos() / 1000);
         self.pending_write =
             write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
     }
