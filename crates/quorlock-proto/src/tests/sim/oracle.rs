@@ -262,13 +262,11 @@ impl Sim<'_> {
             return;
         }
         let known_since = self.clients[client].known_since[node];
-        // A server without an address remembers. A misconfigured client counts votes only in a lock cluster
-        // that it has founded, with a probation of its own.
-        let is_own = self.oracle.is_ghost || self.clients[client].is_misconfigured;
+        // A server without an address remembers. A lock cluster that the misconfigured client has founded has a
+        // probation of its own.
+        let roster = self.record_of(node).and_then(|record| record.roster);
+        let is_own = self.oracle.is_ghost || roster.is_some_and(|roster| roster.config != self.plan.config());
         let was_on_probation = request.fence.is_some() && !is_own && self.is_on_probation(node, known_since);
-        if request.fence.is_some() && self.clients[client].is_misconfigured {
-            self.check_misconfigured_client(node);
-        }
         let Some(id) = self.oracle.attempt_with_token(request.token) else { return };
         self.oracle.grant_count += 1;
         let grant_index = self.oracle.grant_count;
@@ -303,16 +301,6 @@ impl Sim<'_> {
             exemption.until >= changed && applies
         });
         changed > 0 && self.nanos + 2_000_000 < changed + self.plan.min_probation_nanos() && !is_exempt
-    }
-
-    fn check_misconfigured_client(&mut self, node: usize) {
-        let roster = self.record_of(node).and_then(|record| record.roster);
-        if roster.is_some_and(|roster| roster.config == self.plan.config()) {
-            self.report_violation(
-                Invariant::Membership,
-                &format!("node {node} votes for a client with another configuration"),
-            );
-        }
     }
 
     /// The nodes that have this lock's key.
