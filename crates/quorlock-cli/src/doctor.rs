@@ -277,8 +277,7 @@ fn fix_for(reason: &ExclusionReason) -> String {
             "check the user and the password (--username, --password-file, or the URL)"
         }
         ExclusionReason::ClusterMismatch(_) => {
-            "give all clients the same --nodes, --quorum, --max-ttl and --fencing-retention; to change these, stop all \
-             clients of these nodes and run `quorlock init --force`"
+            "give all clients the same --nodes; to change nodes, quorum or max ttl, see `quorlock reconfigure`"
         }
         ExclusionReason::EvictionEnabled => "until then it casts no vote",
         _ => return reason.to_string(),

@@ -153,6 +153,9 @@ async fn acquire(
         }
     };
     let redlock = client.insert(redlock);
+    if !args.quiet {
+        tokio::spawn(messages::report_other_list(redlock.clone()));
+    }
     check_outer_locks(redlock, &args.name, tries_once, &mut reporter).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
@@ -284,7 +287,7 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
 }
 
 /// Waits for a signal that ends this process. Before the command runs, signals are not passed on.
-async fn until_signaled(signals: &mut Signals) -> Signal {
+pub(crate) async fn until_signaled(signals: &mut Signals) -> Signal {
     let mut children = signal(SignalKind::child()).ok();
     loop {
         // The first process of a container must reap orphans.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use quorlock::FencingToken;
 use quorlock::inspect::OwnerHash;
 use quorlock::node::NodeStatus;
+use quorlock::{FencingToken, Redlock};
 use rustix::process::Signal;
 
 use crate::exit;
@@ -24,6 +24,14 @@ pub(super) fn environment(
         ("QUORLOCK_FENCING_TOKEN", token.map(|token| token.number.to_string())),
         ("QUORLOCK_FENCING_NONCE", token.map(|token| format!("{:032x}", token.nonce))),
     ]
+}
+
+/// Reports a list of nodes that is not the lock cluster's, although enough of its nodes are.
+pub(super) async fn report_other_list(redlock: Redlock) {
+    let nodes = redlock.node_status().await;
+    if nodes::has_other_list(&nodes) {
+        exit::eprint_line(OTHER_LIST);
+    }
 }
 
 pub(super) fn lost(name: &str, when: &str) -> String {
@@ -58,3 +66,7 @@ pub(super) fn name_of(signal: Signal) -> &'static str {
         _ => "a signal",
     }
 }
+
+const OTHER_LIST: &str = "this list of nodes is not the lock cluster's any more, or never was, and works until fewer of \
+                          its nodes are in force: give this client the list in force (--nodes, QUORLOCK_NODES; see `quorlock \
+                          doctor`)";
