@@ -260,7 +260,7 @@ impl RedlockBuilder {
         let Self { reply_timeout, dial_timeout: connect_timeout, .. } = self;
         let (commands, receiver) = CommandSender::channel();
         let max_ttl = (!is_plain).then_some(self.max_ttl);
-        let quorum = Arc::new(SharedQuorum::new(quorum));
+        let quorum = Arc::new(SharedQuorum::new(quorum, self.max_ttl));
         let (progress, progress_receiver) = watch::channel(None);
         let queue = LocalQueue::new(commands.clone());
         let key_queues = queue.key_queues();
