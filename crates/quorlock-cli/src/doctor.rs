@@ -60,7 +60,7 @@ struct NodeFindings<'a> {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, max_ttl, .. } = config::cluster(args.nodes)?;
     // Read only: checking blank servers must not initialize them.
     let redlock = builder.read_only(true).connect_lazy()?;
     // Wait for every node first: the probe would proceed with the first quorum.
@@ -82,6 +82,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // Fails for plain clients, which have nothing to forget.
     let _ = redlock.forget(&args.probe).await;
     let nodes = redlock.node_status().await;
+    let quorum = redlock.quorum();
     let _ = redlock.shutdown(DRAIN).await;
     let is_uninitialized = nodes::are_uninitialized(&nodes);
     let nodes_to_fix = nodes::fix_first(&nodes);

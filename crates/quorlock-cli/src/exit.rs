@@ -47,7 +47,7 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let code = match &error {
-            ConnectError::NodesExcluded { nodes, .. } if nodes.iter().any(has_other_list) => {
+            ConnectError::NodesExcluded { nodes, .. } if nodes.iter().any(rejects_list) => {
                 return Self::new(CONFIG, format!("{OTHER_LIST}: {error}"));
             }
             ConnectError::NoQuorum { .. } => NO_QUORUM,
@@ -62,7 +62,9 @@ impl From<ConnectError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
-            AcquireError::NodesExcluded { replies, .. } if replies.iter().any(|(_, it)| rejects_list(it)) => {
+            AcquireError::NodesExcluded { replies, .. }
+                if replies.iter().any(|(_, it)| is_of_other_list(it)) =>
+            {
                 CONFIG
             }
             AcquireError::Contended { .. } => CONTENDED,
@@ -140,11 +142,11 @@ pub(crate) fn code_of_exclusion(reason: &ExclusionReason) -> u8 {
 }
 
 /// Whether the node is excluded because this client's list of nodes is not the lock cluster's.
-pub(crate) fn has_other_list(node: &NodeStatus) -> bool {
+fn rejects_list(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::OtherNodeList(_)))
 }
 
-fn rejects_list(reply: &NodeReply) -> bool {
+fn is_of_other_list(reply: &NodeReply) -> bool {
     matches!(reply, NodeReply::Excluded(ExclusionReason::OtherNodeList(_)))
 }
 
@@ -160,7 +162,11 @@ pub(crate) fn code_of_too_few<'a>(
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, NodeReply::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_excluded).count();
-    if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(EXCLUDED) } else { NO_QUORUM }
+    if count > nodes.len().saturating_sub(needed) {
+        code_of_exclusions(nodes).unwrap_or(EXCLUDED)
+    } else {
+        NO_QUORUM
+    }
 }
 
 /// Prints one line on stderr in one write, because other processes may write to the same file. Errors are

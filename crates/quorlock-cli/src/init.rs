@@ -81,7 +81,8 @@ fn failed(
 ) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
     let (outcome, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes, .. } => {
-            let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
+            let tail = "to change the nodes, the quorum or the max ttl of their lock cluster, see `quorlock reconfigure`; if all \
+                        clients of these nodes are stopped, --force makes them a new lock cluster";
             ("not_blank", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
         InitError::Rejected { nodes, replies, .. } => {
@@ -133,7 +134,7 @@ fn state_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
-        _ => nodes::problem_of(node).unwrap_or_else(|| "in a lock cluster with these settings".to_owned()),
+        _ => nodes::problem_of(node).unwrap_or_else(|| "in a lock cluster".to_owned()),
     }
 }
 

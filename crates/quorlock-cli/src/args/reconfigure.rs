@@ -108,9 +108,9 @@ take another one as --to.
 
 What clients see: those with the earlier list work as long as enough of its nodes
 are in force. `run` then prints that its list should be changed; with too few it
-ends with 78. They follow the quorum and the max ttl by themselves. For longer locks
-than before, give them --max-ttl too. Before a max ttl below the ttl of their locks,
-give them a shorter --ttl or --max-ttl.
+ends with 78. They follow the quorum and the max ttl by themselves: a held lock is
+renewed with the shorter ttl, but a new one with a longer --ttl is rejected. Locks
+longer than before need the new --max-ttl at their clients, too.
 
 While no client has the list in force, a server that restarts gets no seat. So do
 not leave step 3 for later.

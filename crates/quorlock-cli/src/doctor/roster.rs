@@ -16,10 +16,10 @@ pub(super) fn epoch(nodes: &[NodeStatus]) -> Option<&str> {
 /// One line about the roster.
 pub(super) fn summary(nodes: &[NodeStatus]) -> Option<String> {
     let epoch = epoch(nodes)?;
-    let seats = counted(nodes.len(), "seat");
     if nodes::has_other_list(nodes) {
-        return Some(format!("roster {epoch}: {seats}"));
+        return Some(format!("roster {epoch}"));
     }
+    let seats = counted(nodes.len(), "seat");
     let vacant = nodes.iter().filter(|node| node.seat.as_ref().is_some_and(|it| it.is_vacant)).count();
     Some(match vacant {
         0 => format!("roster {epoch}: {seats}"),

@@ -86,7 +86,7 @@ fn change(last: &ReconfigurationProgress, now: &ReconfigurationProgress) -> Opti
 fn wait(progress: &ReconfigurationProgress) -> Option<String> {
     Some(match &progress.next {
         ReconfigurationStep::AfterProbation(nodes) => format!(
-            "waiting until {} may vote: {} at most",
+            "waiting until {} may vote: about {}",
             nodes.join(", "),
             humantime::format_duration(progress.max_ttl)
         ),

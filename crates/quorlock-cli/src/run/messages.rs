@@ -7,7 +7,7 @@ use quorlock::node::NodeStatus;
 use quorlock::{FencingToken, Redlock};
 use rustix::process::Signal;
 
-use crate::exit;
+use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::outer_locks;
 
@@ -32,6 +32,16 @@ pub(super) async fn report_other_list(redlock: Redlock) {
     if nodes::has_other_list(&nodes) {
         exit::eprint_line(OTHER_LIST);
     }
+}
+
+/// The usage error for a ttl above the max ttl in force. The client's own may be longer.
+pub(super) fn ttl_too_long(name: &str, ttl: Duration, max_ttl: Duration) -> Failure {
+    let [ttl, max_ttl] = [ttl, max_ttl].map(humantime::format_duration);
+    let cause = format!("a ttl of {ttl} is longer than the max ttl of {max_ttl} of these nodes");
+    Failure::new(
+        exit::USAGE,
+        format!("{}: --ttl: {cause}; leave it out, or give a shorter one", exit::lock(name)),
+    )
 }
 
 pub(super) fn lost(name: &str, when: &str) -> String {

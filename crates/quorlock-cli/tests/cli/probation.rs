@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Output, World, output, wait_until};
+use crate::world::{Output, World, wait_until};
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect("JSON")
@@ -207,29 +207,17 @@ fn too_few_voting_nodes_are_a_problem_and_an_unknown_state() {
 }
 
 #[test]
-fn nodes_with_other_settings_are_another_cluster() {
+fn clients_follow_the_settings_of_the_lock_cluster() {
     let world = World::of(3);
-    let run = world.output(&["run", "a", "--max-ttl", "5s", "--", "touch", "ran"]);
-    assert_eq!((run.code, world.has_file("ran")), (Some(78), false), "{run:?}");
-    let status = world.output(&["status", "a", "--quorum", "3"]);
-    assert_eq!(status.code, Some(78), "{status:?}");
-    let line = line_of(&status, &world, 0);
-    assert!(line.contains("a quorum of 2") && line.contains("a quorum of 3"), "{status:?}");
-    std::fs::write(world.file("conf.toml"), "max_ttl = '5s'").expect("a file");
-    let args = ["run", "a", "-n", "--config", "conf.toml", "--", "true"];
-    assert_eq!(world.output(&args).code, Some(78));
-    let mut command = world.quorlock(&args);
-    assert_eq!(
-        output(command.env("QUORLOCK_MAX_TTL", "30s")).code,
-        Some(0),
-        "the environment overrides the file"
-    );
-    let doctor = world.output(&["doctor", "--max-ttl", "5s"]);
-    assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    for index in 0..3 {
-        let findings = findings_of(&doctor, &world, index);
-        assert!(findings.contains("max ttl of 30s") && findings.contains("--max-ttl"), "{doctor:?}");
+    for settings in [["--max-ttl", "5s"], ["--quorum", "3"], ["--fencing-retention", "9h"]] {
+        for args in [&["run", "a", "-n"][..], &["status", "a"], &["doctor"]] {
+            let command: &[&str] = if args[0] == "run" { &["--", "true"] } else { &[] };
+            let output = world.output(&[args, &settings, command].concat());
+            assert_eq!(output.code, Some(0), "{args:?} {settings:?}: {output:?}");
+        }
     }
+    let doctor = json(&world.output(&["doctor", "--json", "--quorum", "3"]));
+    assert_eq!(doctor["quorum"], 2, "{doctor}");
 }
 
 #[test]
