@@ -1,9 +1,10 @@
 //! Reports the progress of a reconfiguration on stderr: one line for each change, and for each wait that lasts.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quorlock::reconfiguration::{ReconfigurationProgress, ReconfigurationStep};
+use tokio::time::Instant;
 
 use super::report::settings;
 use crate::exit;
