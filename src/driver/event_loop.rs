@@ -43,6 +43,9 @@ pub(crate) struct Driver {
     is_status_dirty: bool,
     encoder: RequestEncoder,
     quorum: Arc<SharedQuorum>,
+    /// The client's own settings, and those of the lock cluster that it follows.
+    config: LockClusterConfig,
+    follows: Option<LockClusterConfig>,
     /// How far a reconfiguration is; nothing until the lock cluster is known.
     progress: watch::Sender<Option<ReconfigurationState>>,
     /// Nodes with unsent bytes.
@@ -111,6 +114,8 @@ impl Driver {
             is_status_dirty: false,
             encoder: RequestEncoder::new(config, process_id),
             quorum,
+            config,
+            follows: None,
             progress,
             unsent: NodeSet::EMPTY,
             key_queues,

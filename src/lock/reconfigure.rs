@@ -67,6 +67,10 @@ pub struct ReconfigurationProgress {
     /// The number of nodes that make a quorum.
     pub quorum: usize,
     /// The max TTL.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "max_ttl_ms", serialize_with = "quorlock_proto::serialize_duration::millis")
+    )]
     pub max_ttl: Duration,
     /// What comes next.
     pub next: ReconfigurationStep,
@@ -95,7 +99,10 @@ pub enum ReconfigurationStep {
     /// A step, once these nodes have passed their probation.
     AfterProbation(Vec<Arc<str>>),
     /// A step, after this time: by then the locks of before the last step have ended.
-    AfterLocks(Duration),
+    AfterLocks(
+        #[cfg_attr(feature = "serde", serde(serialize_with = "quorlock_proto::serialize_duration::millis"))]
+        Duration,
+    ),
     /// A step, once this new node can be reached.
     AfterNewNode(Arc<str>),
     /// A step, once more nodes vote: otherwise too few would be left after it.
@@ -224,14 +231,17 @@ impl Reconfiguration {
         let Self { builder, to, quorum, max_ttl, mut on_progress } = self;
         let (client, goal, mut progress) = builder.connect_to_reconfigure(to, quorum, max_ttl, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
+        let mut last = None;
         loop {
             let state = progress.borrow_and_update().clone();
+            let is_news = state != last;
+            last.clone_from(&state);
             if let Some(error) = hopeless(&client.current_status(), goal, state.as_ref()) {
                 return Err(error);
             }
             if let Some(state) = state {
                 let progress = describe(&client, goal, &state);
-                if let Some(report) = on_progress.as_mut().filter(|_| !is_dry_run) {
+                if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
                     report(&progress);
                 }
                 if is_dry_run || progress.next == ReconfigurationStep::Done {

@@ -24,8 +24,8 @@ mod stream;
 mod tls;
 
 pub use crate::view::{
-    DialStep, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning, Persistence, Probation,
-    SeatStatus, ServerVersion,
+    ClusterSettings, DialStep, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning,
+    Persistence, Probation, SeatStatus, ServerVersion,
 };
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;

@@ -1,5 +1,6 @@
 //! Public values that several layers share: the status and replies of nodes, and deadlines.
 
+mod cluster_settings;
 mod deadline;
 mod dial_step;
 mod fences;
@@ -7,6 +8,7 @@ mod grouping;
 mod node_reply;
 mod node_status;
 
+pub use cluster_settings::ClusterSettings;
 pub use deadline::LeaseDeadline;
 pub use dial_step::DialStep;
 pub use fences::Fences;

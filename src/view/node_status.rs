@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::cluster_settings::ClusterSettings;
 use super::deadline::LeaseDeadline;
 use super::dial_step::DialStep;
 use super::fences::Fences;
@@ -156,6 +157,8 @@ pub struct SeatStatus {
     /// Whether this client's list of nodes (host, port and database of each) is the roster's. A client with another
     /// list gives no node a seat, and may take one node's seat for another's.
     pub same_node_list: bool,
+    /// The settings of the lock cluster.
+    pub settings: ClusterSettings,
 }
 
 #[cfg(feature = "serde")]

@@ -1,9 +1,11 @@
 //! Membership: which nodes form a lock cluster, and the errors for nodes and clients that do not belong to
 //! it.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorlock::error::{ConnectError, ExtendError, InitError};
+use quorlock::event::Event;
 use quorlock::node::{ExclusionReason, NodeReply, NodeState, ProbationReason};
 use quorlock::{AcquireError, InitOutcome, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, Server, Setup};
@@ -83,18 +85,37 @@ async fn clients_that_connect_to_blank_nodes_at_once_form_one_lock_cluster() {
 }
 
 #[tokio::test]
-async fn other_settings_are_rejected_and_both_values_are_named() {
+async fn the_settings_of_the_lock_cluster_count_and_a_client_with_others_is_warned() {
     let fleet = fenced(5);
     let urls = || fleet.urls();
-    check_invalid_node_list(builder_for(urls()).max_ttl(secs(30)), &["max ttl of 60s", "max ttl of 30s"])
-        .await;
-    check_invalid_node_list(
-        builder_for(urls()).max_ttl(secs(60)).quorum(4),
-        &["a quorum of 3", "a quorum of 4"],
-    )
-    .await;
     let some = urls().into_iter().take(3);
-    check_invalid_node_list(builder_for(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
+    let cases = [
+        (builder_for(urls()).max_ttl(secs(30)), ["max ttl of 60s", "max ttl of 30s"]),
+        (builder_for(urls()).max_ttl(secs(60)).quorum(4), ["a quorum of 3", "a quorum of 4"]),
+        (builder_for(some).max_ttl(secs(60)), ["5 nodes", "3 nodes"]),
+    ];
+    for (builder, texts) in cases {
+        let warnings = Arc::new(Mutex::new(Vec::new()));
+        let listener = Arc::clone(&warnings);
+        let record = move |event: &Event| {
+            if let Event::Warning { warning, .. } = event {
+                listener.lock().expect("not poisoned").push(warning.to_string());
+            }
+        };
+        let redlock = builder.on_event(record).connect().await.expect("all nodes are up");
+        assert_eq!(redlock.quorum(), 3);
+        eventually("three nodes vote", || async {
+            redlock.node_status().await.iter().filter(|node| is_voting(node)).count() >= 3
+        })
+        .await;
+        let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("free");
+        guard.release().await.expect("held until then");
+        let warnings = warnings.lock().expect("not poisoned");
+        assert!(warnings.len() == 1 && texts.iter().all(|text| warnings[0].contains(text)), "{warnings:?}");
+    }
+    let longer = builder_for(urls()).max_ttl(secs(90)).connect().await.expect("all nodes are up");
+    let error = longer.mutex("k").ttl(secs(80)).acquire().await.expect_err("the ttl is too long");
+    assert!(error.to_string().contains("longer than the lock cluster's max ttl of 60s"), "{error}");
 }
 
 #[tokio::test]
@@ -103,13 +124,16 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
     let list = |nodes: [usize; 3]| builder_for(nodes.map(|node| fleet[node].url()));
     initialize(list([0, 1, 2]));
     // Node 0 belongs to a lock cluster with another list, which gives the two blank nodes no seat.
-    check_invalid_node_list(list([0, 3, 4]), &["another lock cluster", "another list of nodes"]).await;
+    let Err(ConnectError::NodesExcluded { nodes, .. }) = list([0, 3, 4]).connect().await else {
+        panic!("no quorum of these nodes can vote")
+    };
+    assert!(nodes[1].to_string().contains("another list of nodes"), "{nodes:?}");
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let error = redlock.mutex("k").acquire().await.expect_err("fails without waiting");
     assert!(matches!(error, AcquireError::NodesExcluded { .. }) && !error.is_retryable(), "{error:?}");
     assert!(error.replies().is_some() && error.retry_after().is_none(), "{error:?}");
     let state = redlock.node_status().await[1].state.clone();
-    assert!(matches!(state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))), "{state:?}");
+    assert!(matches!(state, NodeState::Excluded(ExclusionReason::OtherNodeList(_))), "{state:?}");
     // A blank node that replied before node 0 may have drawn a seat, which is in no roster.
     assert_eq!(cluster_ids(&fleet)[3..], [None, None], "a blank node was given a seat");
 }
@@ -238,5 +262,6 @@ async fn a_lock_cluster_is_initialized_once_and_again_only_by_force() {
     assert_ne!(markers(&fleet), first, "a new lock cluster");
     let redlock = builder_for(urls.clone()).max_ttl(secs(6)).connect().await.expect("all nodes are up");
     assert!(redlock.mutex("k").try_acquire().await.expect("all nodes vote at once").is_some());
-    check_invalid_node_list(builder_for(urls.clone()).max_ttl(secs(5)), &["max ttl of 6s"]).await;
+    let settings = redlock.node_status().await[0].seat.as_ref().expect("a seat").settings;
+    assert_eq!((settings.nodes, settings.quorum, settings.max_ttl), (3, 2, secs(6)));
 }

@@ -60,7 +60,8 @@ struct NodeFindings<'a> {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let Cluster { builder, max_ttl, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum: own_quorum, max_ttl, fencing_retention, .. } =
+        config::cluster(args.nodes)?;
     // Read only: checking blank servers must not initialize them.
     let redlock = builder.read_only(true).connect_lazy()?;
     // Wait for every node first: the probe would proceed with the first quorum.
@@ -115,6 +116,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         findings.extend(roster::seat_finding(node));
     }
     general.extend(roster::list_finding(&nodes));
+    general.extend(roster::settings_finding(&nodes, own_quorum, max_ttl, fencing_retention));
     if findings.iter().flatten().any(lacks_permissions) {
         general.push(problem(PERMISSIONS.to_owned()));
     }

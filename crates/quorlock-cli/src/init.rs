@@ -134,7 +134,10 @@ fn state_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
-        _ => nodes::problem_of(node).unwrap_or_else(|| "in a lock cluster".to_owned()),
+        _ => nodes::problem_of(node).unwrap_or_else(|| {
+            let settings = node.seat.as_ref().map(|seat| format!(" with {}", seat.settings));
+            format!("in a lock cluster{}", settings.unwrap_or_default())
+        }),
     }
 }
 

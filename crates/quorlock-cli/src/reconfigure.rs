@@ -5,10 +5,13 @@ mod plan;
 mod progress;
 mod report;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quorlock::reconfiguration::Reconfiguration;
 use quorlock::{Mode, RedlockBuilder};
+use tokio::time::interval;
 
 use crate::args::{Goal, ReconfigureArgs};
 use crate::config::{self, Cluster};
@@ -30,7 +33,7 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
     if max_ttl.is_none() {
         return Err(exit::plain_mode(is_typed_plain, "reconfigure"));
     }
-    let reconfiguration = of(builder, &goal, urls)?;
+    let reconfiguration = to_goal(builder, &goal, urls)?;
     if args.dry_run {
         let progress = tokio::select! {
             progress = reconfiguration.inspect() => progress.map_err(|error| failure::of(error, &goal))?,
@@ -45,25 +48,26 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
         return Ok(0);
     }
     let reporter = Arc::new(Mutex::new(ProgressReporter::new(args.quiet)));
-    let of_run = Arc::clone(&reporter);
-    let lock = |reporter: &Mutex<ProgressReporter>| {
-        reporter.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
-    };
-    let running = reconfiguration.on_progress(move |progress| {
-        of_run.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
-    });
-    let outcome = tokio::select! {
-        outcome = running.run() => outcome,
-        signal = until_signaled(&mut signals) => {
-            if let (true, Some(last)) = (args.json, lock(&reporter)) {
-                print_json(&Report::new(Outcome::Interrupted, &last));
+    let on_progress = Arc::clone(&reporter);
+    let mut running =
+        pin!(reconfiguration.on_progress(move |progress| locked(&on_progress).report(progress)).run());
+    let mut signaled = pin!(until_signaled(&mut signals));
+    let mut ticks = interval(TICK);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut running => break outcome,
+            _ = ticks.tick() => locked(&reporter).report_wait(),
+            signal = &mut signaled => {
+                if let (true, Some(last)) = (args.json, &locked(&reporter).last) {
+                    print_json(&Report::new(Outcome::Interrupted, last));
+                }
+                exit::eprint_line("interrupted: locks work as before; run the same command again to go on");
+                return Ok(exit::by_signal(signal));
             }
-            exit::eprint_line("interrupted: locks work as before; run the same command again to go on");
-            return Ok(exit::by_signal(signal));
         }
     };
     let progress = outcome.map_err(|error| failure::of(error, &goal))?;
-    let was_changed = reporter.lock().unwrap_or_else(PoisonError::into_inner).was_changed(&progress);
+    let was_changed = locked(&reporter).was_changed(&progress);
     let outcome = if was_changed { Outcome::Reconfigured } else { Outcome::Unchanged };
     if args.json {
         print_json(&Report::new(outcome, &progress));
@@ -74,7 +78,7 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
 }
 
 /// The reconfiguration from this builder's nodes to the goal. Checks the goal first, so that errors name its flag.
-fn of(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Result<Reconfiguration, Failure> {
+fn to_goal(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Result<Reconfiguration, Failure> {
     let to = goal.to.clone().unwrap_or(urls);
     let mut after = builder.clone().nodes(to.clone());
     if let Some(quorum) = goal.quorum {
@@ -93,3 +97,10 @@ fn of(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Result<Reconfi
     }
     Ok(reconfiguration)
 }
+
+fn locked(reporter: &Mutex<ProgressReporter>) -> MutexGuard<'_, ProgressReporter> {
+    reporter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often is checked whether a wait has lasted.
+const TICK: Duration = Duration::from_millis(100);

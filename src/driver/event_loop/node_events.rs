@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::Driver;
 use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
-use crate::view::{NodeStatus, NodeWarning, SeatStatus};
+use crate::view::{ClusterSettings, NodeStatus, NodeWarning, SeatStatus};
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
@@ -210,17 +210,23 @@ impl Driver {
         let epoch: Arc<str> = view.epoch.to_string().into();
         self.quorum.set(self.coordinator.current_quorum(), view.config.max_ttl());
         self.encoder.follow_config(view.config);
+        let settings = ClusterSettings::from(view.config);
+        if view.config != self.config && self.follows != Some(view.config) {
+            let own = ClusterSettings::from(self.config);
+            let warning = format!("the lock cluster has {settings}, which count; this client has {own}");
+            self.events.emit(&Event::Warning { warning: warning.into() });
+        }
+        self.follows = Some(view.config);
         for (index, (link, seat)) in self.links.iter_mut().zip(&view.seats).enumerate() {
             let changed_at = (seat.changed_millis > 0)
                 .then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(seat.changed_millis));
             let is_vacant = seat.id.is_none();
-            let same_node_list = view.same_list;
-            link.status.seat =
-                Some(SeatStatus { epoch: Arc::clone(&epoch), is_vacant, changed_at, same_node_list });
+            let (epoch, same_node_list) = (Arc::clone(&epoch), view.same_list);
             if view.changed.contains(NodeId(index as u8)) {
                 let (node, epoch) = (Arc::clone(&link.status.address), Arc::clone(&epoch));
                 self.events.emit(&Event::SeatChanged { node, epoch, is_vacant });
             }
+            link.status.seat = Some(SeatStatus { epoch, is_vacant, changed_at, same_node_list, settings });
         }
         self.is_status_dirty = true;
     }

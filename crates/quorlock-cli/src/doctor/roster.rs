@@ -59,5 +59,24 @@ pub(super) fn list_finding(nodes: &[NodeStatus]) -> Option<Finding> {
     })
 }
 
+/// The finding on settings of this client that are not the lock cluster's.
+pub(super) fn settings_finding(
+    nodes: &[NodeStatus],
+    quorum: usize,
+    max_ttl: Option<Duration>,
+    fencing_retention: Duration,
+) -> Option<Finding> {
+    let settings = nodes.iter().find_map(|node| node.seat.as_ref())?.settings;
+    let is_same = settings.quorum == quorum
+        && max_ttl == Some(settings.max_ttl)
+        && settings.fencing_retention == fencing_retention;
+    (!is_same).then(|| {
+        warning(format!(
+            "the lock cluster has {settings}, which count, and this client has others: give all clients the same --quorum, \
+             --max-ttl and --fencing-retention (`quorlock reconfigure` changes those of the lock cluster)"
+        ))
+    })
+}
+
 /// How long a change of hands is reported.
 const RECENT: Duration = Duration::from_secs(3600);

@@ -32,9 +32,20 @@ impl ProgressReporter {
     }
 
     pub(super) fn report(&mut self, progress: &ReconfigurationProgress) {
-        for line in self.lines(progress, Instant::now()) {
-            if !self.is_quiet {
-                exit::eprint_line(&line);
+        let lines = self.lines(progress, Instant::now());
+        self.print(&lines);
+    }
+
+    /// Reports what is waited for, once that has lasted.
+    pub(super) fn report_wait(&mut self) {
+        let line = self.lasting_wait(Instant::now());
+        self.print(line.as_slice());
+    }
+
+    fn print(&self, lines: &[String]) {
+        if !self.is_quiet {
+            for line in lines {
+                exit::eprint_line(line);
             }
         }
     }
@@ -54,16 +65,21 @@ impl ProgressReporter {
             }
             Some(last) => lines.extend(change(last, progress)),
         }
-        if !is_same_wait(&self.wait.next, &progress.next) {
+        let is_next_step = self.last.as_ref().is_some_and(|last| last.epoch != progress.epoch);
+        if is_next_step || !is_same_wait(&self.wait.next, &progress.next) {
             self.wait = Wait { next: progress.next.clone(), since: now, is_printed: false };
-        }
-        // A step takes some round trips, and passes through states that no person needs to know.
-        if !self.wait.is_printed && now.duration_since(self.wait.since) >= SHORT_WAIT {
-            self.wait.is_printed = true;
-            lines.extend(wait(progress));
         }
         self.last = Some(progress.clone());
         lines
+    }
+
+    /// The wait that is not printed yet. A step takes some round trips, and passes through states that no person needs
+    /// to know, so a short wait does not count.
+    fn lasting_wait(&mut self, now: Instant) -> Option<String> {
+        let waited = now.duration_since(self.wait.since);
+        let progress = self.last.as_ref().filter(|_| !self.wait.is_printed && waited >= SHORT_WAIT)?;
+        self.wait.is_printed = true;
+        wait(progress, waited)
     }
 }
 
@@ -83,8 +99,8 @@ fn change(last: &ReconfigurationProgress, now: &ReconfigurationProgress) -> Opti
     (!is_same).then(|| format!("{changes}{}", settings(now)))
 }
 
-/// What is waited for, for people.
-fn wait(progress: &ReconfigurationProgress) -> Option<String> {
+/// What is waited for since `waited`, for people.
+fn wait(progress: &ReconfigurationProgress, waited: Duration) -> Option<String> {
     Some(match &progress.next {
         ReconfigurationStep::AfterProbation(nodes) => format!(
             "waiting until {} may vote: about {}",
@@ -92,7 +108,7 @@ fn wait(progress: &ReconfigurationProgress) -> Option<String> {
             humantime::format_duration(progress.max_ttl)
         ),
         ReconfigurationStep::AfterLocks(left) => {
-            format!("waiting {}, until earlier locks have ended", nodes::span(*left))
+            format!("waiting {}, until earlier locks have ended", nodes::span(left.saturating_sub(waited)))
         }
         ReconfigurationStep::AfterNewNode(node) => {
             format!(
@@ -121,7 +137,7 @@ fn is_same_wait(one: &ReconfigurationStep, other: &ReconfigurationStep) -> bool 
     one == other || is_for_locks(one) && is_for_locks(other)
 }
 
-/// A shorter wait is not reported. The library reports its progress every 500 ms.
+/// A shorter wait is not reported.
 const SHORT_WAIT: Duration = Duration::from_millis(300);
 
 #[cfg(test)]

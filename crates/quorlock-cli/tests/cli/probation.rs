@@ -218,6 +218,8 @@ fn clients_follow_the_settings_of_the_lock_cluster() {
     }
     let doctor = json(&world.output(&["doctor", "--json", "--quorum", "3"]));
     assert_eq!(doctor["quorum"], 2, "{doctor}");
+    let doctor = world.output(&["doctor", "--max-ttl", "5s"]);
+    assert!(doctor.stdout.contains("max ttl of 30s") && doctor.stdout.contains("--max-ttl"), "{doctor:?}");
 }
 
 #[test]

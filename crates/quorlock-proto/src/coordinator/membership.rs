@@ -235,7 +235,8 @@ impl Coordinator {
     }
 
     /// The longest ttl of the lock cluster's locks.
-    pub(super) fn max_ttl(&self) -> Duration {
+    #[must_use]
+    pub fn max_ttl(&self) -> Duration {
         self.membership.as_ref().map_or(Duration::MAX, |membership| membership.max_ttl())
     }
 

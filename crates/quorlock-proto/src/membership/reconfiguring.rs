@@ -57,6 +57,8 @@ pub(super) struct Reconfiguring {
     pub(super) is_dry_run: bool,
     /// What the last decision was based on.
     decided_with: (NodeSet, bool),
+    /// When to decide again, because locks of earlier rosters have ended by then.
+    decide_at: Option<DualTimestamp>,
     reported: Option<ReconfigurationState>,
     pub(super) to_report: Option<ReconfigurationState>,
 }
@@ -90,6 +92,7 @@ impl Membership {
             drift,
             is_dry_run,
             decided_with: (NodeSet::EMPTY, false),
+            decide_at: None,
             reported: None,
             to_report: None,
         };
@@ -119,14 +122,15 @@ impl Membership {
 
     /// Whether the passing of time, or the end of a probation, permits the next step.
     pub(super) fn step_became_due(&self, now: DualTimestamp) -> bool {
-        let decided_with = self.reconfiguring.as_ref().map(|it| it.decided_with);
-        decided_with.is_some_and(|it| it != self.voting_and_settled(now))
+        let has_changed = |it: &Reconfiguring| {
+            it.decide_at.is_some_and(|at| now.is_due(at)) || it.decided_with != self.voting_and_settled(now)
+        };
+        self.reconfiguring.as_ref().is_some_and(has_changed)
     }
 
     /// When the locks of earlier rosters have ended, if that is waited for.
     pub(super) fn step_at(&self) -> Option<DualTimestamp> {
-        let state = self.reconfiguring.as_ref().filter(|it| !it.decided_with.1)?;
-        state.settles_at(self.roster.as_ref()?)
+        self.reconfiguring.as_ref()?.decide_at
     }
 
     /// Another list or other settings are in force from now on.
@@ -166,6 +170,7 @@ impl Membership {
         let progress = ReconfigurationState { roster, nodes, voting, next };
         if let Some(state) = &mut self.reconfiguring {
             state.decided_with = (may.voting, may.is_settled);
+            state.decide_at = settles_at;
             if state.reported.as_ref() != Some(&progress) {
                 state.reported = Some(progress.clone());
                 state.to_report = Some(progress);

@@ -261,7 +261,7 @@ proptest! {
                 let record = record_of(reading).expect("a record");
                 let roster = record.roster.as_ref().expect("a roster");
                 prop_assert_eq!(expected, reading.marker.clone());
-                prop_assert!(roster.config == config && marker.incarnation == reading.incarnation);
+                prop_assert_eq!(&marker.incarnation, &reading.incarnation);
                 prop_assert!(roster.has(record.seat) && !record.is_sealed() && !reading.evicts);
                 let since = changed_at[index].map(|changed| now.since(changed));
                 prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);

@@ -8,6 +8,7 @@ mod connections;
 mod node_changes;
 mod observations;
 mod operations;
+mod reconfigurer;
 mod server;
 mod tickets;
 
@@ -20,7 +21,7 @@ use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, AttemptEvent, Coordinator, LeaseEvent, Limits, OperationEvent};
 use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig};
-use crate::membership::{Membership, VotingStatus};
+use crate::membership::{Membership, ReconfigurationState, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::{Key, OperationId, OwnerToken};
 use crate::roster::RosterView;
@@ -77,6 +78,10 @@ pub(crate) struct Client {
     pub(crate) rosters: Vec<RosterView>,
     /// The reported clock anomalies, with their node.
     pub(crate) clock_anomalies: Vec<(usize, ClockAnomaly)>,
+    /// How many nodes its list has; the others are spare.
+    listed: usize,
+    /// How far its reconfiguration is.
+    pub(crate) progress: Option<ReconfigurationState>,
     /// Whether the coordinator reads the markers of the nodes.
     is_fenced: bool,
     wall_offset_nanos: i64,
@@ -156,8 +161,8 @@ impl World {
     ) -> Self {
         let quorum = Quorum::new(nodes, quorum_size).expect("a valid quorum");
         let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
-        let new_client = |client: usize| Client {
-            coordinator: match max_ttl {
+        let new_client = |client: usize| {
+            let coordinator = match max_ttl {
                 Some(max_ttl) => {
                     let drift = Drift::new(0.01).expect("a valid drift");
                     let members = Membership::new(
@@ -170,19 +175,8 @@ impl World {
                     Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
-            },
-            is_fenced: max_ttl.is_some(),
-            connections: (0..nodes).map(|_| Connection::default()).collect(),
-            events: Vec::new(),
-            leases: BTreeMap::new(),
-            redials: Vec::new(),
-            exclusions: Vec::new(),
-            statuses: vec![None; nodes],
-            status_changes: 0,
-            rosters: Vec::new(),
-            clock_anomalies: Vec::new(),
-            wall_offset_nanos: 0,
-            is_paused: false,
+            };
+            Client::new(coordinator, max_ttl.is_some(), nodes)
         };
         let new_server = |index| Server::new(index, quorum);
         Self {
@@ -207,7 +201,8 @@ impl World {
     /// Initializes the nodes as a new lock cluster, as `quorlock init` does.
     pub(crate) fn initialize_nodes(&mut self) {
         let config = LockClusterConfig::new(self.quorum, MAX_TTL);
-        let nodes = self.servers.iter_mut().map(|server| &mut server.node);
+        let members = self.quorum.nodes();
+        let nodes = self.servers.iter_mut().take(members).map(|server| &mut server.node);
         initialize(nodes, ClusterId::new(0xc1), config, self.nanos);
     }
 
@@ -296,6 +291,7 @@ impl World {
                         });
                     }
                 }
+                Action::Reconfiguring(progress) => self.clients[client].progress = Some(progress),
                 Action::RosterChanged(view) => self.clients[client].rosters.push(view),
                 Action::VotingStatus(node, voting_status) => {
                     if let VotingStatus::Excluded(reason) = &voting_status {
@@ -371,6 +367,27 @@ impl World {
 }
 
 impl Client {
+    /// A client whose list has this many nodes, without connections.
+    fn new(coordinator: Coordinator, is_fenced: bool, listed: usize) -> Self {
+        Self {
+            coordinator,
+            listed,
+            progress: None,
+            is_fenced,
+            connections: (0..listed).map(|_| Connection::default()).collect(),
+            events: Vec::new(),
+            leases: BTreeMap::new(),
+            redials: Vec::new(),
+            exclusions: Vec::new(),
+            statuses: vec![None; listed],
+            status_changes: 0,
+            rosters: Vec::new(),
+            clock_anomalies: Vec::new(),
+            wall_offset_nanos: 0,
+            is_paused: false,
+        }
+    }
+
     /// Advances the wall clock relative to the boot clock.
     pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
         self.wall_offset_nanos += span.as_nanos() as i64;

@@ -17,7 +17,7 @@ use crate::request::RequestKind;
 use crate::roster::NodeList;
 use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, DataKey, SimulatedNode};
-use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
+use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
@@ -132,7 +132,7 @@ fn two_lock_clusters_never_share_a_node() {
     world.run_for(MAX_TTL * 2);
     for node in 1..3 {
         let reason = exclusion_reason(&world, ALICE, node);
-        assert!(matches!(reason, Some(ExclusionReason::ClusterMismatch(_))), "{reason:?}");
+        assert!(matches!(reason, Some(ExclusionReason::OtherNodeList(_))), "{reason:?}");
     }
     assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NodesExcluded);
     assert_eq!(world.initialize_as(ALICE, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
@@ -172,7 +172,7 @@ fn a_server_that_has_lost_its_memory_of_another_lock_cluster_with_our_list_takes
 }
 
 #[test]
-fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
+fn a_client_with_other_settings_follows_those_of_the_lock_cluster() {
     let five = Quorum::new(5, None).expect("a quorum");
     let four = Quorum::new(5, Some(4)).expect("a quorum");
     for (quorum, max_ttl) in [(four, MAX_TTL), (five, MAX_TTL * 2)] {
@@ -181,11 +181,15 @@ fn a_client_with_other_settings_is_excluded_and_changes_nothing() {
         (0..5).for_each(|node| world.disconnect(BOB, node));
         reconfigure(&mut world, BOB, quorum, max_ttl, true);
         connect_to_all(&mut world, BOB);
-        let Some(ExclusionReason::ClusterMismatch(reason)) = exclusion_reason(&world, BOB, 0) else {
-            panic!("not excluded")
-        };
-        assert!(reason.contains("a quorum of 3, a max ttl of 30s"), "{reason}");
-        assert_eq!(acquire_expecting_failure(&mut world, BOB).reason, FailureReason::NodesExcluded);
+        let coordinator = &world.clients[BOB].coordinator;
+        assert_eq!((coordinator.current_quorum(), coordinator.max_ttl()), (world.quorum(), MAX_TTL));
+        let options = AcquireOptions { ttl: MAX_TTL + ms(1), ..AcquireOptions::default() };
+        world.start_acquire_with(BOB, options);
+        let failure = world.take_failure(BOB).expect("a longer ttl is an error");
+        assert_eq!(failure.reason, FailureReason::NodesExcluded);
+        let lock = world.acquire(BOB);
+        world.release(BOB, lock);
+        world.deliver_all();
         assert_eq!(world.initialize_as(BOB, 7, InitMode::Blank), Some(InitResult::InOtherLockCluster));
         assert_eq!(marker(&world, 0), before);
     }

@@ -19,6 +19,7 @@ mod probation;
 mod probation_bypass;
 mod raising_fences;
 mod reacquiring;
+mod reconfiguration;
 mod redundancy;
 mod releasing;
 mod renewing;

@@ -46,6 +46,8 @@ impl Sim<'_> {
                         );
                     }
                 }
+                // No client of a history reconfigures.
+                Action::Reconfiguring(_) => {}
                 Action::RosterChanged(view) => {
                     log_event!(self, "client {client} follows the roster {}", view.epoch);
                     if !view.same_list {

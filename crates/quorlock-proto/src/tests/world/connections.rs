@@ -12,8 +12,9 @@ use crate::vote::ExclusionReason;
 impl World {
     pub(crate) fn connect(&mut self, client: usize, node: usize) {
         let now = self.now(client);
+        let is_listed = node < self.clients[client].listed;
         let connection = &mut self.clients[client].connections[node];
-        if connection.is_up {
+        if connection.is_up || !is_listed {
             return;
         }
         let server = self.addresses[node];
