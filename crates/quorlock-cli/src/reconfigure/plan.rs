@@ -41,8 +41,10 @@ impl Plan {
         // The probation is shortened once locks with the longer max ttl have ended.
         let shortens = usize::from(max_ttl < now.max_ttl);
         let steps = add.len().max(remove.len()) + settings + shortens;
+        // Locks of an earlier roster may run, unless this is the first one.
+        let first_wait = usize::from(steps > 0 && &*now.epoch != "1.0");
         let longest = max_ttl.max(now.max_ttl);
-        let estimated = longest.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
+        let estimated = longest.saturating_mul(u32::try_from(steps + first_wait).unwrap_or(u32::MAX));
         Self {
             exchanges: pairs.collect(),
             adds: add[exchanged..].to_vec(),
@@ -79,7 +81,11 @@ impl Plan {
             let _ = writeln!(text, "the max ttl becomes {}", humantime::format_duration(max_ttl));
         }
         let estimated = whole_seconds(Duration::from_millis(self.estimated_ms));
-        let _ = writeln!(text, "{}, about {estimated}: each takes the max ttl", counted(self.steps, "step"));
+        let _ = writeln!(
+            text,
+            "{}, about {estimated} in all: each takes the max ttl",
+            counted(self.steps, "step")
+        );
         text + "nothing was changed, because of --dry-run\n"
     }
 }

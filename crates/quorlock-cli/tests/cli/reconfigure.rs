@@ -97,7 +97,7 @@ fn three_nodes_become_five_and_three_others_while_processes_lock() {
 }
 
 #[test]
-fn a_node_is_exchanged_and_clients_with_the_earlier_list_are_told_to_change_it() {
+fn a_node_is_exchanged_and_clients_with_the_earlier_list_get_a_message() {
     let world = world(4);
     let name = |node: usize| format!("127.0.0.1:{}", world.fleet[node].port());
     let done = reconfigured(&world, &[0, 1, 2], &[0, 1, 3], &[]);
@@ -110,8 +110,8 @@ fn a_node_is_exchanged_and_clients_with_the_earlier_list_are_told_to_change_it()
     assert!(again.stdout.starts_with("nothing was to be changed: epoch 1.1, "), "{again:?}");
     assert_eq!(again.stderr, "");
     // The command waits until its own `run` has printed the line.
-    let until_told = "until grep -q 'this list of nodes' err; do sleep 0.05; done; sleep 0.1";
-    let mut run = with_list(&world, &[0, 1, 2], &["run", "c", "--", "sh", "-c", until_told]);
+    let until_reported = "until grep -q 'this list of nodes' err; do sleep 0.05; done; sleep 0.1";
+    let mut run = with_list(&world, &[0, 1, 2], &["run", "c", "--", "sh", "-c", until_reported]);
     run.stderr(File::create(world.file("err")).expect("a file"));
     assert_eq!(output(&mut run).code, Some(0), "{}", world.read("err"));
     assert_eq!(world.read("err").lines().count(), 1, "{}", world.read("err"));
@@ -180,7 +180,7 @@ fn a_dry_run_changes_nothing() {
         "in force: epoch 1.0, 3 nodes, a quorum of 2, a max ttl of 1s\n".to_owned(),
         format!("to exchange: {} for ", name(2)),
         "\nto add: ".to_owned(),
-        "\nthe quorum becomes 3\nthe max ttl becomes 500ms\n5 steps, about 5s: ".to_owned(),
+        "\nthe quorum becomes 3\nthe max ttl becomes 500ms\n5 steps, about 5s in all: ".to_owned(),
     ] {
         assert!(plan.stdout.contains(&text), "{text}: {plan:?}");
     }
@@ -191,6 +191,10 @@ fn a_dry_run_changes_nothing() {
     let nothing = output(&mut reconfigure(&world, &[0, 1, 2], &[2, 1, 0], &["--dry-run"]));
     assert!(nothing.stdout.ends_with("\nnothing is to be changed\n"), "{nothing:?}");
     assert_eq!(world.markers(), before);
+    // Locks of the roster before may run.
+    assert_eq!(output(&mut with_list(&world, &[0, 1, 2], &["reconfigure", "--quorum", "3"])).code, Some(0));
+    let later = output(&mut with_list(&world, &[0, 1, 2], &["reconfigure", "--quorum", "2", "--dry-run"]));
+    assert!(later.stdout.contains("\n1 step, about 2s in all: "), "{later:?}");
 }
 
 #[test]
