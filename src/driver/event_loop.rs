@@ -39,13 +39,12 @@ pub(crate) struct Driver {
     calls: PendingCalls,
     events: Events,
     status: watch::Sender<NodeStatusList>,
-    /// Whether the status list must be published at the end of this poll.
+    /// Whether it must be published at the end of this poll.
     is_status_dirty: bool,
     encoder: RequestEncoder,
     quorum: Arc<SharedQuorum>,
-    /// The client's own settings, and those of the lock cluster that it follows.
+    /// The client's settings, or those of the lock cluster that it follows.
     config: LockClusterConfig,
-    follows: Option<LockClusterConfig>,
     /// How far a reconfiguration is; nothing until the lock cluster is known.
     progress: watch::Sender<Option<ReconfigurationState>>,
     /// Nodes with unsent bytes.
@@ -61,7 +60,6 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// When the timer fires.
     timer_deadline: BootTime,
-    /// When this task ran last.
     last_poll: BootTime,
     /// The process whose connections these are.
     process: u32,
@@ -115,7 +113,6 @@ impl Driver {
             encoder: RequestEncoder::new(config, process_id),
             quorum,
             config,
-            follows: None,
             progress,
             unsent: NodeSet::EMPTY,
             key_queues,
@@ -315,10 +312,11 @@ impl Driver {
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::RosterChanged(view) => self.on_roster_changed(&view),
-                Action::Reconfiguring(progress) => {
-                    self.progress.send_replace(Some(progress));
+                Action::Reconfiguring(progress) => drop(self.progress.send_replace(Some(progress))),
+                Action::Redial(node) => {
+                    let cause = self.coordinator.cause_of_disconnection(node).cloned();
+                    self.disconnect(node, cause.unwrap_or_else(|| "dialed again".into()), now);
                 }
-                Action::Redial(node) => self.disconnect(node, "did not reply for too long".into(), now),
                 Action::Event(id, event) => {
                     if matches!(event, OperationEvent::Initialized(_)) {
                         // The caller reads the node status next, to report which nodes were in the way.

@@ -176,7 +176,7 @@ impl Link {
         self.status.clock_offset_micros = info.clock_ahead_micros;
         self.status.persistence = Some(info.persistence());
         self.status.warnings = info.warnings();
-        self.status.probation = None;
+        (self.status.probation, self.status.seat_by) = (None, None);
         self.status.failed_step = None;
         self.no_enqueue_before = None;
         self.write_warning = info.write_warning();
@@ -201,8 +201,12 @@ impl Link {
 
     /// Records the node's voting status. The connection stays.
     pub(super) fn set_voting_status(&mut self, voting_status: &VotingStatus) {
-        self.status.probation = None;
+        (self.status.probation, self.status.seat_by) = (None, None);
         match voting_status {
+            VotingStatus::AwaitsAbsent(until) => {
+                self.status.state = NodeState::Unverified(None);
+                self.status.seat_by = Some(LeaseDeadline::new(*until));
+            }
             VotingStatus::Excluded(exclusion) => self.status.state = NodeState::Excluded(exclusion.clone()),
             VotingStatus::OnProbation(until, reason) => {
                 self.status.state = NodeState::Up;

@@ -13,7 +13,7 @@ use redis::{Cmd, Script};
 use super::resp_encode::{Decimal, digits, millis, put_command, put_length, put_word, put_words};
 pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
-use quorlock_proto::marker::LockClusterConfig;
+use quorlock_proto::marker::{Incarnation, LockClusterConfig};
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite, NodeWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
@@ -288,7 +288,8 @@ fn read_marker_command(form: ScriptForm, write: Option<&NodeWrite>) -> Cmd {
                 MarkerTime::After(span) => (span.as_micros() as u64, 1),
                 MarkerTime::At(micros) => (*micros, 0),
             };
-            command.arg("m").arg(replaces.as_deref().unwrap_or_default()).arg(incarnation.as_str());
+            command.arg("m").arg(replaces.as_deref().unwrap_or_default());
+            command.arg(incarnation.as_ref().map_or("", Incarnation::as_str));
             command.arg(&**identity).arg(&**record).arg(micros).arg(is_relative);
             command.arg(format!("{written_micros} {base_micros}"));
         }

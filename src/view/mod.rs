@@ -7,6 +7,8 @@ mod fences;
 mod grouping;
 mod node_reply;
 mod node_status;
+#[cfg(feature = "serde")]
+mod serialize_time;
 
 pub use cluster_settings::ClusterSettings;
 pub use deadline::LeaseDeadline;

@@ -8,6 +8,8 @@ use super::cluster_settings::ClusterSettings;
 use super::deadline::LeaseDeadline;
 use super::dial_step::DialStep;
 use super::fences::Fences;
+#[cfg(feature = "serde")]
+use super::serialize_time;
 use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 
 /// The status of one node, from [`Redlock::node_status`](crate::Redlock::node_status).
@@ -61,6 +63,13 @@ pub struct NodeStatus {
     pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Always `None` in plain mode.
     pub probation: Option<Probation>,
+    /// While it waits for a seat: by when it gets one without the nodes that do not reply. `None` if more nodes must
+    /// reply first.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "seat_within_ms", serialize_with = "serialize_time::optional_remaining_millis")
+    )]
+    pub seat_by: Option<LeaseDeadline>,
     /// Its seat in the roster of its lock cluster; `None` until a roster was read, and in plain mode.
     pub seat: Option<SeatStatus>,
     /// Whether its connection has broken and the first dial since then has not ended.
@@ -152,20 +161,13 @@ pub struct SeatStatus {
     /// Whether no server has it. It still counts in the number of nodes.
     pub is_vacant: bool,
     /// When it last changed hands, by the clock of the client that proposed it; `None` if it never did.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "unix_seconds"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_time::unix_seconds"))]
     pub changed_at: Option<SystemTime>,
     /// Whether this client's list of nodes (host, port and database of each) is the roster's. A client with another
     /// list gives no node a seat, and may take one node's seat for another's.
     pub same_node_list: bool,
     /// The settings of the lock cluster.
     pub settings: ClusterSettings,
-}
-
-#[cfg(feature = "serde")]
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn unix_seconds<S: serde::Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    serde::Serialize::serialize(&since.map(|since| since.as_secs()), serializer)
 }
 
 /// Whether a server's data survives a restart.
@@ -248,16 +250,13 @@ pub enum NodeWarning {
 #[non_exhaustive]
 pub struct Probation {
     /// The end of the probation.
-    #[cfg_attr(feature = "serde", serde(rename = "remaining_ms", serialize_with = "remaining_millis"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "remaining_ms", serialize_with = "serialize_time::remaining_millis")
+    )]
     pub until: LeaseDeadline,
     /// The reason.
     pub reason: ProbationReason,
-}
-
-/// Writes how much longer it takes, because few readers of JSON know this host's boot clock.
-#[cfg(feature = "serde")]
-fn remaining_millis<S: serde::Serializer>(until: &LeaseDeadline, serializer: S) -> Result<S::Ok, S::Error> {
-    quorlock_proto::serialize_duration::millis(&until.remaining_on_boot_clock(), serializer)
 }
 
 impl Probation {
@@ -294,6 +293,7 @@ impl NodeStatus {
             fences: None,
             failed_step: None,
             probation: None,
+            seat_by: None,
             seat: None,
             is_returning: false,
         }
@@ -333,7 +333,11 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no reply yet"),
-            NodeState::Unverified(failure) => failure.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
+            NodeState::Unverified(Some(failure)) => failure.fmt(f),
+            NodeState::Unverified(None) => match self.seat_by.map(|until| until.remaining()) {
+                Some(at_most) if !at_most.is_zero() => ReplyFailure::AwaitsAbsent { at_most }.fmt(f),
+                _ => ReplyFailure::Unverified.fmt(f),
+            },
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

@@ -184,7 +184,14 @@ async fn an_address_that_moves_to_a_blank_server_is_one_vote() {
     let urls = [fleet[0].url(), address.url(), fleet[2].url()];
     let list = || Redlock::builder().nodes(urls.clone()).max_ttl(MAX_TTL);
     initialize(list());
-    let old = connected(list()).await;
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let recorded = Arc::clone(&reasons);
+    let old = connected(list().on_event(move |event| {
+        if let Event::NodeDown { reason, .. } = event {
+            recorded.lock().expect("no panic").push(reason.to_string());
+        }
+    }))
+    .await;
     let old_run_id = old.node_status().await[1].run_id.clone();
     address.move_new_connections_to(&blank);
     let moved_at = Instant::now();
@@ -205,6 +212,8 @@ async fn an_address_that_moves_to_a_blank_server_is_one_vote() {
         assert!(moved_at.elapsed() >= MAX_TTL, "it votes before its probation is over");
     }
     contend([&old, &new]).await;
+    let reasons = reasons.lock().expect("no panic");
+    assert_eq!(*reasons, ["another server has its seat"], "why the first client dialed again");
 }
 
 /// Both lists have two nodes in common. The third is another database of the same server.

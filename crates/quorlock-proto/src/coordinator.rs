@@ -14,7 +14,6 @@ mod wait_queue;
 
 pub use action::{Action, AttemptEvent, LeaseEvent, Limits, OperationEvent};
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use operation::{AttemptEntry, Operation, OperationEntry};
@@ -32,7 +31,6 @@ use crate::membership::Membership;
 use crate::pipeline::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OperationId, OwnerToken, RequestKind};
-use crate::span::Span;
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
@@ -111,7 +109,7 @@ impl Coordinator {
         let quorum = self.current_quorum();
         let implicit_votes = implicit_votes(&self.pipelines, self.membership.as_deref(), self.limits);
         let (ttl, max_ttl) = (spec.params.ttl(), self.max_ttl());
-        let is_too_long = || (ttl > max_ttl).then(|| Vote::Excluded(ttl_too_long(ttl, max_ttl)));
+        let is_too_long = || (ttl > max_ttl).then(|| Vote::Excluded(membership::ttl_too_long(ttl, max_ttl)));
         let vote = |node| implicit_votes.of(node, now).or_else(is_too_long);
         let attempt = Attempt::new(spec, token, fence, quorum, vote, now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
@@ -241,6 +239,15 @@ impl Coordinator {
                 self.on_release_reply(node, release, vote, now);
                 Some((id, RequestKind::Release))
             }
+        }
+    }
+
+    /// Why the node is not connected; `None` if it is, or is excluded.
+    #[must_use]
+    pub fn cause_of_disconnection(&self, node: NodeId) -> Option<&Arc<str>> {
+        match &self.pipelines[node.index()].link {
+            LinkState::Down(cause) => Some(cause),
+            LinkState::Up | LinkState::Excluded(_) => None,
         }
     }
 
@@ -383,12 +390,6 @@ impl ImplicitVotes<'_> {
             self.membership.and_then(|membership| membership.implicit_vote_for_holders(node, now))
         })
     }
-}
-
-fn ttl_too_long(ttl: Duration, max_ttl: Duration) -> ExclusionReason {
-    let (ttl, max_ttl) = (Span(ttl), Span(max_ttl));
-    let message = format!("a ttl of {ttl} is longer than the lock cluster's max ttl of {max_ttl}");
-    ExclusionReason::Unsupported(message.into())
 }
 
 /// Borrows only these fields, so that an operation can be changed at the same time.

@@ -200,7 +200,12 @@ impl Marker {
     /// and the client adds its own time. It notes its clock four times per max ttl.
     #[must_use]
     pub fn identity(max_ttl: Duration, record: &Record) -> Arc<str> {
-        let (hash, seat) = (fnv(record.to_text().bytes()), record.seat.0);
+        Self::identity_of(max_ttl, record, &record.to_text())
+    }
+
+    /// The same; `text` is the record's.
+    pub(crate) fn identity_of(max_ttl: Duration, record: &Record, text: &str) -> Arc<str> {
+        let (hash, seat) = (fnv(text.bytes()), record.seat.0);
         let standing = if record.was_member { MEMBER } else { WAITING };
         format!("{VERSION} {} {hash:032x} {seat:016x} {standing}", max_ttl.as_millis()).into()
     }

@@ -10,8 +10,10 @@ mod eligibility;
 mod init;
 mod marker_write;
 mod member;
+mod parsed_reading;
 mod probation;
 mod reconfiguring;
+mod settings;
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -27,7 +29,7 @@ pub use reconfiguring::{NextStep, ReconfigurationState};
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, MarkerReading};
-use crate::quorum::{NodeId, Quorum};
+use crate::quorum::NodeId;
 use crate::request::OperationId;
 use crate::roster::proposer::Proposer;
 use crate::roster::{NodeList, Roster, RosterView};
@@ -138,7 +140,8 @@ impl Membership {
             if member.probation_ended_for_holders(now) {
                 return Some(MemberStep::OpenToHolders(node));
             }
-            if let Some(voting_status) = member.take_status_change(now) {
+            let absence_ends_at = self.absence_ends_at.filter(|end| !now.is_due(*end));
+            if let Some(voting_status) = member.take_status_change(absence_ends_at, now) {
                 return Some(MemberStep::StatusChanged(node, voting_status));
             }
             // Behind its status, which says why.
@@ -310,35 +313,6 @@ impl Membership {
             Eligibility::Member(expected_marker) => Some(expected_marker),
             Eligibility::Unverified | Eligibility::NotAMember(_) | Eligibility::Excluded(_) => None,
         }
-    }
-
-    /// The settings of the lock cluster: the roster's, or those of the client, which would found it with them.
-    #[must_use]
-    pub fn config(&self) -> LockClusterConfig {
-        self.roster.as_ref().map_or(self.config, |roster| roster.config)
-    }
-
-    /// The quorum of the lock cluster, for the client's list of nodes.
-    #[must_use]
-    pub fn quorum(&self) -> Quorum {
-        self.config().quorum().listing(self.members.len())
-    }
-
-    /// The longest ttl of a lock.
-    #[must_use]
-    pub fn max_ttl(&self) -> Duration {
-        self.config().max_ttl()
-    }
-
-    /// The length of a probation.
-    pub(super) fn probation(&self) -> Duration {
-        self.roster.as_ref().map_or(self.config.max_ttl(), |roster| roster.probation)
-    }
-
-    /// The roster that the client follows.
-    #[must_use]
-    pub const fn roster(&self) -> Option<&Arc<Roster>> {
-        self.roster.as_ref()
     }
 
     fn is_any_up(&self) -> bool {

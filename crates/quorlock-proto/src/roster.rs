@@ -7,6 +7,7 @@
 //! Zhou, *Vertical Paxos and primary-backup replication*, 2009.)
 
 pub mod absence;
+mod following;
 pub mod proposer;
 pub mod reconfiguration;
 pub mod record;

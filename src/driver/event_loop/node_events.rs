@@ -200,7 +200,7 @@ impl Driver {
                 self.events
                     .emit(&Event::NodeWarning { node, warning: NodeWarning::MarkerFailed(fault.clone()) });
             }
-            VotingStatus::Unverified(None) | VotingStatus::Voting => {}
+            VotingStatus::Unverified(None) | VotingStatus::AwaitsAbsent(_) | VotingStatus::Voting => {}
         }
         self.is_status_dirty = true;
     }
@@ -211,12 +211,13 @@ impl Driver {
         self.quorum.set(self.coordinator.current_quorum(), view.config.max_ttl());
         self.encoder.follow_config(view.config);
         let settings = ClusterSettings::from(view.config);
-        if view.config != self.config && self.follows != Some(view.config) {
-            let own = ClusterSettings::from(self.config);
-            let warning = format!("the lock cluster has {settings}, which count; this client has {own}");
+        if view.config != self.config {
+            let other = ClusterSettings::from(self.config);
+            let warning =
+                format!("the lock cluster has {settings}, which count from now on, and not {other}");
             self.events.emit(&Event::Warning { warning: warning.into() });
+            self.config = view.config;
         }
-        self.follows = Some(view.config);
         for (index, (link, seat)) in self.links.iter_mut().zip(&view.seats).enumerate() {
             let changed_at = (seat.changed_millis > 0)
                 .then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(seat.changed_millis));

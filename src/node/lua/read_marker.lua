@@ -9,7 +9,7 @@
 -- ARGV[1]  m: write marker and record; a: write absence reports; empty: write nothing
 -- ARGV[2]  the marker, or the reports, that the new text may replace; empty for none
 -- ARGV[3]  a: the new reports
---          m: the incarnation that the server must have
+--          m: the incarnation that the server must have; empty for any
 -- ARGV[4]  the start of the new marker, before incarnation and time
 -- ARGV[5]  the new record
 -- ARGV[6]  the new marker's time in microseconds
@@ -81,7 +81,7 @@ if type(marker) == 'table' then
 end
 local record, absences = redis.pcall('GET', KEYS[3]), redis.pcall('GET', KEYS[4])
 record, absences = type(record) == 'string' and record or '', type(absences) == 'string' and absences or ''
-if ARGV[1] == 'm' and marker == ARGV[2] and incarnation == ARGV[3] then
+if ARGV[1] == 'm' and marker == ARGV[2] and (ARGV[3] == '' or incarnation == ARGV[3]) then
     local at = ARGV[6] + (ARGV[7] == '1' and now or 0)
     marker, record = string.format('%s %s %.0f %s', ARGV[4], incarnation, at, ARGV[8]), ARGV[5]
     -- A server that is out of memory rejects a script's first write unless it frees memory, as DEL does. The

@@ -61,6 +61,26 @@ fn init_without_unreachable_leaves_a_vacant_seat_which_the_server_takes_later() 
     });
 }
 
+/// A founding or a recovery waits for the absent node only for a while, and the messages say for how long at most.
+#[test]
+fn a_run_that_waits_for_an_absent_node_says_for_how_long_at_most() {
+    let says_how_long = |message: &str| {
+        let words = message.split_once("gets a seat without them in at most ").map(|(_, rest)| rest);
+        let seconds = words.and_then(|rest| rest.split_once(" s;")).and_then(|(text, _)| text.parse().ok());
+        // The max ttl, and a second until an absence is reported, and a quarter of the max ttl between two looks.
+        seconds.is_some_and(|it: f64| it > 1.0 && it < 30.0)
+    };
+    let mut world = World::uninitialized(3, Some("20s"));
+    world.fleet[2].kill();
+    let run = world.output(&["run", "a", "-w", "3s", "--", "true"]);
+    assert!(run.code == Some(69) && says_how_long(&run.stderr), "{run:?}");
+    let mut world = World::with_max_ttl(3, "20s");
+    world.fleet[2].kill();
+    (0..2).for_each(|node| world.fleet[node].restart(Data::Empty).expect("restarted"));
+    let run = world.output(&["run", "a", "-w", "3s", "--", "true"]);
+    assert!(run.code == Some(69) && says_how_long(&run.stderr), "{run:?}");
+}
+
 #[test]
 fn doctor_warns_of_another_list_of_nodes() {
     let world = World::with_max_ttl(3, "1s");

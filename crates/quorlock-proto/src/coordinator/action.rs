@@ -51,7 +51,8 @@ pub enum Action {
     RosterChanged(RosterView),
     /// Report: a reconfiguration has gone on, or waits for something else.
     Reconfiguring(ReconfigurationState),
-    /// Close this node's connection, and dial it again.
+    /// Close this node's connection, and dial it again. The coordinator counts it as disconnected already, and
+    /// knows the [cause](super::Coordinator::cause_of_disconnection).
     Redial(NodeId),
     /// Send this event to the operation's caller and to the observers.
     Event(OperationId, OperationEvent),

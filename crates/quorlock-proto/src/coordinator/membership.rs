@@ -1,5 +1,6 @@
 //! How the coordinator follows the membership: markers, node clocks, and which votes count.
 
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,8 +13,9 @@ use crate::mutant::{Mutant, enabled};
 use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{OperationId, RequestKind};
+use crate::span::Span;
 use crate::time::DualTimestamp;
-use crate::vote::{ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 impl Coordinator {
     /// Takes the marker reading of a handshake whose request was sent at `sent`. Call it before
@@ -245,6 +247,12 @@ impl Coordinator {
         self.pipelines[node.index()].in_flight.push_back(InFlight { sent: now, expected: pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
+}
+
+pub(super) fn ttl_too_long(ttl: Duration, max_ttl: Duration) -> ExclusionReason {
+    let (ttl, max_ttl) = (Span(ttl), Span(max_ttl));
+    let message = format!("a ttl of {ttl} is longer than the lock cluster's max ttl of {max_ttl}");
+    ExclusionReason::Unsupported(message.into())
 }
 
 /// How long a new connection must last before leases are renewed because of it.

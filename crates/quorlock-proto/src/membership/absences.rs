@@ -7,7 +7,6 @@ use super::{Begin, Membership, split_mix};
 use crate::quorum::NodeId;
 use crate::quorum::NodeSet;
 use crate::roster::NodeList;
-use crate::roster::absence::Absences;
 use crate::roster::server_view::Permissions;
 use crate::time::DualTimestamp;
 
@@ -47,9 +46,8 @@ impl Member {
 
     /// For how long this node's clients have not reached `node`.
     pub(super) fn reports_absence(&self, list: &NodeList, node: NodeId) -> Duration {
-        let reading = self.reading.as_ref();
-        let text = reading.and_then(|it| it.absences.as_deref()).unwrap_or_default();
-        Absences::parse(text).duration(list, node, reading.map_or(0, |it| it.micros))
+        let micros = self.reading.as_ref().map_or(0, |it| it.micros);
+        self.parsed.absences.duration(list, node, micros)
     }
 
     /// Begins to measure the absence of a node that is not connected.
@@ -111,8 +109,9 @@ impl Membership {
         let pause = self.probation();
         let member = &mut self.members[node.index()];
         let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
-        let known = Absences::parse(reading.absences.as_deref().unwrap_or_default());
-        if let Some(after) = known.after_report(&self.list, (unreached, absent), reading.micros, pause) {
+        if let Some(after) =
+            member.parsed.absences.after_report(&self.list, (unreached, absent), reading.micros, pause)
+        {
             let replaces = reading.absences.clone();
             member.request_absences(replaces, after.to_text().into());
         }

@@ -4,13 +4,14 @@ use alloc::format;
 use alloc::sync::Arc;
 
 use super::member::Member;
-use crate::marker::{LockClusterConfig, Marker, MarkerReading};
+use super::parsed_reading::ParsedReading;
+use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::NodeId;
 use crate::roster::record::Record;
 use crate::roster::server_view::ServerView;
 use crate::roster::voting_time::probation_of;
-use crate::roster::{ListHash, Roster, fnv};
+use crate::roster::{ListHash, Roster};
 use crate::vote::{ExclusionReason, ReplyFailure};
 
 /// What a node is entitled to.
@@ -39,19 +40,19 @@ pub struct ExpectedMarker {
 }
 
 /// What a server with this reading remembers.
-pub(super) fn view_of(reading: &MarkerReading, config: LockClusterConfig) -> ServerView {
-    let Some(text) = reading.marker.as_deref() else {
+pub(super) fn view_of(
+    reading: &MarkerReading,
+    parsed: &ParsedReading,
+    config: LockClusterConfig,
+) -> ServerView {
+    if reading.marker.is_none() {
         return ServerView { is_up: true, is_fit: !reading.evicts, ..ServerView::default() };
-    };
-    let Some(marker) = Marker::parse(text) else {
+    }
+    let Some(marker) = &parsed.marker else {
         // Another program's value, which must stay.
         return ServerView::default();
     };
-    let record = reading
-        .record
-        .as_deref()
-        .filter(|text| fnv(text.bytes()) == marker.record_hash)
-        .and_then(|text| Record::parse(marker.seat, marker.was_member, text));
+    let record = parsed.record.clone();
     // The settings of the lock cluster count, not those of a client that has others.
     let roster = record.as_ref().and_then(|record| record.roster.as_ref());
     let config = roster.map_or(config, |roster| roster.config);
@@ -88,9 +89,8 @@ pub(super) fn eligibility_of(
 ) -> Eligibility {
     let member = &members[node.index()];
     let Some(reading) = &member.reading else { return Eligibility::Unverified };
-    let text = reading.marker.as_deref();
-    let marker = text.and_then(Marker::parse);
-    if text.is_some() && marker.is_none() {
+    let marker = member.parsed.marker.as_ref();
+    if reading.marker.is_some() && marker.is_none() {
         return Eligibility::Excluded(ExclusionReason::Unsupported(
             "`quorlock:node` holds a value that is not a marker".into(),
         ));

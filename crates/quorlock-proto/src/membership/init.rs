@@ -140,7 +140,8 @@ impl Membership {
                 promised: None,
                 accepted: None,
             };
-            let write = MarkerWrite::new(reading, &record, max_ttl, MarkerTime::After(Duration::ZERO), 0);
+            let (marker, time) = (member.parsed.marker.as_ref(), MarkerTime::After(Duration::ZERO));
+            let write = MarkerWrite::new(reading, marker, &record, max_ttl, time, 0);
             member.request_write(NodeWrite::Marker(Box::new(write)));
         }
         if let Some(init) = &mut self.pending_init {

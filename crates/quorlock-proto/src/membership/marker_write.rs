@@ -28,8 +28,8 @@ pub enum NodeWrite {
 pub struct MarkerWrite {
     /// Write only if this is the node's marker now. It carries the hash of the record.
     pub replaces: Option<Arc<str>>,
-    /// Write only if the server is still this one, with the same data.
-    pub incarnation: Incarnation,
+    /// Write only if the server is still this one, with the same data. `None`: whatever has become of it.
+    pub incarnation: Option<Incarnation>,
     /// The start of the marker: see [`Marker::identity`].
     pub identity: Arc<str>,
     /// The record's text.
@@ -47,6 +47,7 @@ impl MarkerWrite {
     /// if the record has a roster, that one's counts. `None` if the node has no record to change.
     pub(super) fn of(
         reading: &MarkerReading,
+        marker: Option<&Marker>,
         view: &ServerView,
         write: &RecordWrite,
         max_ttl: Duration,
@@ -57,28 +58,36 @@ impl MarkerWrite {
         let roster = record.roster.as_ref();
         let (max_ttl, probation) =
             roster.map_or((max_ttl, max_ttl), |it| (it.config.max_ttl(), it.probation));
-        let marker = reading.marker.as_deref().and_then(Marker::parse);
         let before = marker.map_or((0, 0), |it| (it.time_micros, it.written_micros));
         let (time, written_micros) =
             time_of(write, view.record.as_ref(), &record, before, (probation, now_micros));
-        Some(Self::new(reading, &record, max_ttl, time, written_micros))
+        let draws_seat = matches!(write, RecordWrite::DrawSeat(_));
+        let mut write = Self::new(reading, marker, &record, max_ttl, time, written_micros);
+        if draws_seat {
+            // The seat belongs to the incarnation that the server has at the write. One that evicts all the
+            // time has another one in each reading, and its marker must not stay unchanged.
+            write.incarnation = None;
+        }
+        Some(write)
     }
 
     /// The write of this record, whatever the node remembers.
     pub(super) fn new(
         reading: &MarkerReading,
+        marker: Option<&Marker>,
         record: &Record,
         max_ttl: Duration,
         time: MarkerTime,
         written_micros: u64,
     ) -> Self {
-        let base = reading.marker.as_deref().and_then(Marker::parse).map_or(0, |it| it.base_micros);
+        let base = marker.map_or(0, |it| it.base_micros);
+        let text: Arc<str> = record.to_text().into();
         let is_set_back = reading.latest_micros > reading.micros;
         Self {
             replaces: reading.marker.clone(),
-            incarnation: reading.incarnation.clone(),
-            identity: Marker::identity(max_ttl, record),
-            record: record.to_text().into(),
+            incarnation: Some(reading.incarnation.clone()),
+            identity: Marker::identity_of(max_ttl, record, &text),
+            record: text,
             time,
             written_micros,
             base_micros: if is_set_back { base.max(reading.latest_micros) } else { base },

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::absences::Absence;
 use super::eligibility::{Eligibility, view_of};
+use super::parsed_reading::ParsedReading;
 use super::probation::ProbationState;
 use super::{MarkerWrite, NodeWrite};
 use crate::clock_monitor::ClockMonitor;
@@ -23,6 +24,7 @@ pub(super) struct Member {
     pub(super) is_up: bool,
     /// The last marker reading, kept while the node is disconnected.
     pub(super) reading: Option<MarkerReading>,
+    pub(super) parsed: ParsedReading,
     /// What the reading says.
     pub(super) view: ServerView,
     pub(super) eligibility: Eligibility,
@@ -64,6 +66,9 @@ enum Redial {
 pub enum VotingStatus {
     /// Not decided yet, with the failure of the node's own reading, if it failed.
     Unverified(Option<ReplyFailure>),
+    /// It has no seat, and gets one by this time, on the client's boot clock, without the nodes that do not
+    /// reply.
+    AwaitsAbsent(DualTimestamp),
     /// It votes.
     Voting,
     /// It votes from this time on, on the client's boot clock.
@@ -132,8 +137,13 @@ impl Member {
         self.absence = Absence::None;
     }
 
-    /// The voting status, if it differs from the one reported last.
-    pub(super) fn take_status_change(&mut self, now: DualTimestamp) -> Option<VotingStatus> {
+    /// The voting status, if it differs from the one reported last. `absence_ends_at` is when nodes without a
+    /// seat get one.
+    pub(super) fn take_status_change(
+        &mut self,
+        absence_ends_at: Option<DualTimestamp>,
+        now: DualTimestamp,
+    ) -> Option<VotingStatus> {
         if self.probation.is_some_and(|it| now.is_due(it.votes_from)) {
             self.probation = None;
         }
@@ -143,16 +153,25 @@ impl Member {
         }
         let voting_status = match (&self.eligibility, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.reason),
+            (Eligibility::NotAMember(Some(ReplyFailure::Unverified)), _) if self.read_failure.is_none() => {
+                absence_ends_at.map_or(VotingStatus::Unverified(None), VotingStatus::AwaitsAbsent)
+            }
             (Eligibility::Unverified | Eligibility::NotAMember(_), _) => self.unverified(),
             (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
-        if let (VotingStatus::OnProbation(new, reason), VotingStatus::OnProbation(old, old_reason)) =
-            (&voting_status, &self.reported)
-            && reason == old_reason
-            && new.since(*old) < MIN_REPORTED_CHANGE
-            && old.since(*new) < MIN_REPORTED_CHANGE
-        {
+        let ends = match (&voting_status, &self.reported) {
+            (VotingStatus::OnProbation(new, reason), VotingStatus::OnProbation(old, old_reason))
+                if reason == old_reason =>
+            {
+                Some((new, old))
+            }
+            (VotingStatus::AwaitsAbsent(new), VotingStatus::AwaitsAbsent(old)) => Some((new, old)),
+            _ => None,
+        };
+        if ends.is_some_and(|(new, old)| {
+            new.since(*old) < MIN_REPORTED_CHANGE && old.since(*new) < MIN_REPORTED_CHANGE
+        }) {
             return None;
         }
         (voting_status != self.reported).then(|| {
@@ -204,7 +223,8 @@ impl Member {
         match reading {
             Ok(reading) => {
                 self.was_blank |= self.known_seat.is_none() && reading.marker.is_none();
-                self.view = view_of(&reading, config);
+                self.parse_reading(&reading);
+                self.view = view_of(&reading, &self.parsed, config);
                 self.reading = Some(reading);
                 self.read_received_at = Some(now);
             }
@@ -247,7 +267,8 @@ impl Member {
         now: DualTimestamp,
     ) {
         let Some(reading) = self.reading.as_ref().filter(|_| self.is_up && !self.is_reading) else { return };
-        let write = MarkerWrite::of(reading, &self.view, write, max_ttl, now.wall_nanos() / 1000);
+        let marker = self.parsed.marker.as_ref();
+        let write = MarkerWrite::of(reading, marker, &self.view, write, max_ttl, now.wall_nanos() / 1000);
         self.pending_write =
             write.map(|write| NodeWrite::Marker(Box::new(write))).or(self.pending_write.take());
     }
@@ -289,5 +310,5 @@ impl Default for VotingStatus {
     }
 }
 
-/// A smaller change of a probation's end is not reported: two readings never agree to the microsecond.
+/// A smaller change of the end of a probation or of a wait is not reported: two readings never agree to the microsecond.
 const MIN_REPORTED_CHANGE: Duration = Duration::from_millis(100);

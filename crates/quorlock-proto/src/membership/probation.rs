@@ -4,7 +4,6 @@ use core::time::Duration;
 
 use super::eligibility::{Eligibility, ExpectedMarker};
 use super::member::{Member, VotingStatus};
-use crate::marker::Marker;
 use crate::mutant::{Mutant, enabled};
 use crate::roster::voting_time::probation_of;
 use crate::time::DualTimestamp;
@@ -62,10 +61,9 @@ impl Member {
     /// Whether nothing but its part in the choice of the next roster keeps a member from voting.
     pub(super) fn has_passed_probation(&self, now: DualTimestamp) -> bool {
         let Some((reading, read_at)) = self.reading.as_ref().zip(self.read_received_at) else { return false };
-        let marker = reading.marker.as_deref().and_then(Marker::parse);
-        let has_passed =
-            |marker: Marker| now.is_due(when_clock_shows(read_at, reading.micros, marker.time_micros));
-        marker.is_some_and(has_passed) && self.probation.is_none_or(|it| now.is_due(it.votes_from))
+        let votes_from = self.parsed.marker.as_ref().map(|marker| marker.time_micros);
+        votes_from.is_some_and(|micros| now.is_due(when_clock_shows(read_at, reading.micros, micros)))
+            && self.probation.is_none_or(|it| now.is_due(it.votes_from))
     }
 
     /// The node has a valid marker: computes when it votes.
@@ -75,8 +73,9 @@ impl Member {
         probation: Duration,
         now: DualTimestamp,
     ) {
-        let marker = Marker::parse(&expected_marker.marker);
-        let seat = marker.as_ref().map(|marker| marker.seat);
+        let marker = self.parsed.marker.as_ref();
+        let seat = marker.map(|marker| marker.seat);
+        let written_micros = marker.map(|marker| marker.written_micros).filter(|micros| *micros > 0);
         let is_new = self.known_seat != seat;
         let wait = probation_of(probation);
         if is_new && self.known_seat.is_some() && !wait.is_zero() && !enabled(Mutant::NoOwnClockWait) {
@@ -90,15 +89,13 @@ impl Member {
             node_micros,
             expected_marker.votes_from_micros,
         );
-        let written = marker.filter(|marker| marker.written_micros > 0);
-        let by_writer_clock = written
-            .as_ref()
+        let by_writer_clock = written_micros
             .filter(|_| is_new)
-            .and_then(|it| probation_end_by_writer(it.written_micros, probation, now));
+            .and_then(|micros| probation_end_by_writer(micros, probation, now));
         ends = by_writer_clock
             .map_or(ends, |by_writer_clock| ends.later(by_writer_clock.earlier(now.plus(probation))));
         // After `init` no lock can be lost, and no holder needs a head start.
-        let head_start = written.map_or(Duration::ZERO, |_| holder_head_start(probation));
+        let head_start = written_micros.map_or(Duration::ZERO, |_| holder_head_start(probation));
         if !now.is_due(ends.plus(head_start)) {
             let reason =
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };

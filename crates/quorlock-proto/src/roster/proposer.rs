@@ -14,9 +14,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Ordering;
 
-use super::reconfiguration::{Reconfiguration, Wait};
+use super::reconfiguration::Reconfiguration;
 use super::record::{Ballot, Record, RecordWrite};
 use super::server_view::{Permissions, ServerView};
 use super::{Epoch, NodeList, Roster, Seat, SeatId};
@@ -30,9 +29,9 @@ pub struct Proposer {
     /// Names the client in ballots.
     client: u64,
     /// Its list of nodes; while it reconfigures, the list in force.
-    list: NodeList,
+    pub(super) list: NodeList,
     config: LockClusterConfig,
-    reconfiguration: Option<Reconfiguration>,
+    pub(super) reconfiguration: Option<Reconfiguration>,
     ballot: Option<Ballot>,
     /// The roster that the ballot's roster follows.
     base: Option<Arc<Roster>>,
@@ -73,43 +72,6 @@ impl Proposer {
         &self.list
     }
 
-    /// What keeps the reconfiguration from its next step; `None` if nothing does, or without a reconfiguration.
-    #[must_use]
-    pub fn waits_for(&self, servers: &[ServerView], may: &Permissions) -> Option<Wait> {
-        let current = self.current(servers)?;
-        if current.list != self.list.hash() {
-            return self.reconfiguration.as_ref().map(|_| Wait::OtherList);
-        }
-        let views = (servers, may.voting);
-        self.reconfiguration.as_ref()?.next(current, &self.list, views, may.now_millis).err()
-    }
-
-    /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
-    /// else of the one that most servers have in their data, the latest. Of two with one number, it is the one
-    /// with more servers.
-    #[must_use]
-    pub fn current<'a>(&self, servers: &'a [ServerView]) -> Option<&'a Arc<Roster>> {
-        let rosters = || servers.iter().filter_map(ServerView::roster);
-        let in_cluster = |cluster| rosters().filter(|it| it.cluster == cluster).count();
-        let is_ours = |cluster| rosters().any(|it| it.cluster == cluster && it.list == self.list.hash());
-        let remembering = |cluster| {
-            let remembers = |server: &&ServerView| {
-                let record = server.record.as_ref().filter(|record| record.was_member);
-                record.and_then(|it| it.roster.as_ref()).is_some_and(|it| it.cluster == cluster)
-            };
-            if is_ours(cluster) { servers.iter().filter(remembers).count() } else { 0 }
-        };
-        let with_same = |roster: &Arc<Roster>| rosters().filter(|it| *it == roster).count();
-        let rank = |it: &Arc<Roster>| {
-            let servers = (remembering(it.cluster), in_cluster(it.cluster));
-            (servers, is_ours(it.cluster), it.cluster, it.epoch, with_same(it))
-        };
-        rosters().max_by(|one, other| {
-            let by_hash = || if one == other { Ordering::Equal } else { one.hash().cmp(&other.hash()) };
-            rank(one).cmp(&rank(other)).then_with(by_hash)
-        })
-    }
-
     /// The next write for each server, if it needs one.
     pub fn writes(
         &mut self,
@@ -134,27 +96,6 @@ impl Proposer {
             self.abandon();
         }
         (writes, outcome)
-    }
-
-    /// While it reconfigures, its list is the one in force, as far as it knows the nodes.
-    fn follow_list(&mut self, current: Option<&Roster>) {
-        if let (Some(it), Some(current)) = (&self.reconfiguration, current)
-            && current.list != self.list.hash()
-            && let Some(nodes) = it.nodes_of(current.list)
-        {
-            self.list = it.list(nodes);
-        }
-    }
-
-    /// Whether the servers that reply could found or recover the lock cluster if all others were absent for the
-    /// max ttl, and cannot before.
-    #[must_use]
-    pub fn waits_for_absence(&self, servers: &[ServerView], may: &Permissions) -> bool {
-        let current = self.current(servers);
-        let all_absent = Permissions { absent: nodes(servers, |server| !server.is_up), ..*may };
-        let is_ours = current.is_none_or(|it| it.list == self.list.hash());
-        let plan = |may| self.plan(servers, current.map(|it| &**it), may);
-        is_ours && plan(may).is_none() && plan(&all_absent).is_some_and(|it| it.next == Next::Recovery)
     }
 
     fn abandon(&mut self) {
@@ -290,7 +231,12 @@ impl Proposer {
     }
 
     /// Which servers must agree to what; `None` if nothing is to be chosen, or it cannot be now.
-    fn plan(&self, servers: &[ServerView], current: Option<&Roster>, may: &Permissions) -> Option<Plan> {
+    pub(super) fn plan(
+        &self,
+        servers: &[ServerView],
+        current: Option<&Roster>,
+        may: &Permissions,
+    ) -> Option<Plan> {
         let up = nodes(servers, |server| server.is_up);
         if let Some(current) = current {
             let (members, needed) = (members(servers, current), current.majority());
@@ -426,14 +372,14 @@ impl Proposer {
 }
 
 /// What is to be chosen, and how many of which servers must agree.
-struct Plan {
+pub(super) struct Plan {
     acceptors: NodeSet,
     needed: usize,
-    next: Next,
+    pub(super) next: Next,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Change,
     Recovery,
 }
@@ -444,7 +390,7 @@ fn members(servers: &[ServerView], roster: &Roster) -> NodeSet {
     nodes(servers, |server| server.is_up && server.record.as_ref().is_some_and(is_member))
 }
 
-fn nodes(servers: &[ServerView], is_one: impl Fn(&ServerView) -> bool) -> NodeSet {
+pub(super) fn nodes(servers: &[ServerView], is_one: impl Fn(&ServerView) -> bool) -> NodeSet {
     let indices = servers.iter().enumerate().filter(|(_, server)| is_one(server));
     indices.map(|(index, _)| NodeId(index as u8)).collect()
 }

@@ -53,7 +53,7 @@ pub fn initialize<'a>(
         };
         let write = MarkerWrite {
             replaces: None,
-            incarnation: node.incarnation(),
+            incarnation: Some(node.incarnation()),
             identity: Marker::identity(config.max_ttl(), &record),
             record: record.to_text().into(),
             time: MarkerTime::After(Duration::ZERO),

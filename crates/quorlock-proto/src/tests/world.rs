@@ -4,11 +4,11 @@
 //! reply, [`World::round_trip`] both, [`World::deliver_all`] everything in flight. [`World::advance_clock`]
 //! only moves the clock. [`World::run_timers_for`] also fires timers; [`World::run_for`] also delivers.
 
+mod clients;
 mod connections;
 mod node_changes;
 mod observations;
 mod operations;
-mod reconfigurer;
 mod server;
 mod tickets;
 
@@ -367,27 +367,6 @@ impl World {
 }
 
 impl Client {
-    /// A client whose list has this many nodes, without connections.
-    fn new(coordinator: Coordinator, is_fenced: bool, listed: usize) -> Self {
-        Self {
-            coordinator,
-            listed,
-            progress: None,
-            is_fenced,
-            connections: (0..listed).map(|_| Connection::default()).collect(),
-            events: Vec::new(),
-            leases: BTreeMap::new(),
-            redials: Vec::new(),
-            exclusions: Vec::new(),
-            statuses: vec![None; listed],
-            status_changes: 0,
-            rosters: Vec::new(),
-            clock_anomalies: Vec::new(),
-            wall_offset_nanos: 0,
-            is_paused: false,
-        }
-    }
-
     /// Advances the wall clock relative to the boot clock.
     pub(crate) fn advance_wall_clock(&mut self, span: Duration) {
         self.wall_offset_nanos += span.as_nanos() as i64;

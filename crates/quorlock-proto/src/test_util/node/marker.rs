@@ -54,7 +54,7 @@ impl SimulatedNode {
             base_micros,
         } = write;
         let is_same = self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default();
-        if !is_same || incarnation != expected {
+        if !is_same || expected.as_ref().is_some_and(|expected| expected != incarnation) {
             return;
         }
         let time = match time {

@@ -14,6 +14,7 @@
 //! address, and no member loses either before a later roster.
 
 mod checks;
+mod clients;
 mod lockers;
 mod runs;
 mod servers;
@@ -24,12 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::marker::{ClusterId, LockClusterConfig};
-use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::quorum::Quorum;
 use crate::roster::proposer::Proposer;
-use crate::roster::reconfiguration::Reconfiguration;
 use crate::roster::record::{Record, RecordWrite};
-use crate::roster::server_view::{Permissions, ServerView};
-use crate::roster::{Epoch, NodeList, Roster, Seat, SeatId};
+use crate::roster::server_view::ServerView;
+use crate::roster::{Epoch, Roster, Seat, SeatId};
 
 use super::hashers::FingerprintHasher;
 use super::search::{Coverage, Model};
@@ -122,47 +122,6 @@ impl RosterModel {
             Quorum::new(self.nodes, Some(self.quorum)).expect("a quorum"),
             Duration::from_secs(30),
         )
-    }
-
-    /// All lists name the same nodes, but the other one for the last.
-    fn list(&self, nodes: Nodes) -> NodeList {
-        let all = self.nodes + self.spares;
-        let mut names: Vec<String> = (0..all).map(|it| format!("node {it}")).collect();
-        if nodes == OTHER_LIST {
-            names[self.nodes - 1] = format!("node {all}");
-        }
-        NodeList::of(&names, self.listed())
-    }
-
-    fn listed(&self) -> NodeSet {
-        (0..self.nodes as u8).map(NodeId).collect()
-    }
-
-    fn proposer(&self, client: u64, nodes: Nodes) -> Proposer {
-        let proposer = Proposer::new(client, self.list(nodes), self.config());
-        let Nodes::Reconfigures(to, quorum) = nodes else { return proposer };
-        let names = (0..self.nodes + self.spares).map(|it| format!("node {it}")).collect();
-        let to = to.iter().copied().map(NodeId).collect();
-        proposer.with_reconfiguration(Reconfiguration::new(names, (self.listed(), to), quorum, None))
-    }
-
-    fn permissions(&self, state: &State, client: usize) -> Permissions {
-        // A node counts as absent while it is down; how long does not matter, as it casts no vote meanwhile.
-        let is_down = |node: &usize| !state.servers[usize::from(state.addresses[*node])].is_up;
-        let nodes = 0..self.nodes + self.spares;
-        let absent: NodeSet = nodes.filter(is_down).map(|node| NodeId(node as u8)).collect();
-        let (voting, is_settled) = self.voting(state, client);
-        Permissions {
-            now_millis: 0,
-            absent,
-            to_vacate: absent,
-            may_found: true,
-            leaves_out_unreachable: false,
-            voting,
-            is_settled,
-            may_begin: true,
-            random: 7,
-        }
     }
 
     /// The client after it decided on its writes, and the writes.
@@ -292,7 +251,7 @@ impl Model for RosterModel {
             let is_member = server.record.as_ref().is_some_and(|it| it.roster.is_some());
             let may_forget = server.record.is_some()
                 && address.is_some_and(|node| {
-                    !Self::has_moved_member(state) || !is_member || self.is_quorum_kept(state, node)
+                    !Self::has_moved_member(state) || !is_member || Self::is_quorum_kept(state, node)
                 });
             if state.restarts < self.max_restarts && may_forget {
                 events.push(Event::Restart(index, false));
@@ -304,7 +263,7 @@ impl Model for RosterModel {
                 if server.is_up && state.outages < self.max_outages {
                     events.push(Event::Outage(index));
                 }
-                if state.moves < self.max_moves && is_member && self.is_quorum_kept(state, node) {
+                if state.moves < self.max_moves && is_member && Self::is_quorum_kept(state, node) {
                     events.push(Event::Move(node, false));
                     events.push(Event::Move(node, true));
                 }
@@ -382,7 +341,7 @@ impl Model for RosterModel {
             }
             Event::Return(server) => after.servers[server].is_up = true,
         }
-        self.check(&after, coverage)?;
+        Self::check(&after, coverage)?;
         Self::see_shapes(&mut after);
         Ok(after)
     }

@@ -90,6 +90,9 @@ pub(super) fn absences(world: &World, node: usize) -> Option<String> {
 pub(super) fn status_text(world: &World, client: usize, node: usize) -> String {
     match voting_status(world, client, node) {
         VotingStatus::Unverified(failure) => failure.unwrap_or(ReplyFailure::Unverified).to_string(),
+        VotingStatus::AwaitsAbsent(until) => {
+            ReplyFailure::AwaitsAbsent { at_most: until.since(world.now(client)) }.to_string()
+        }
         VotingStatus::Excluded(reason) => reason.to_string(),
         other => format!("{other:?}"),
     }

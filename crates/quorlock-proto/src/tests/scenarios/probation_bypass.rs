@@ -77,6 +77,30 @@ fn resetting_the_eviction_count_does_not_skip_probation() {
     assert!((0..2).all(|client| is_voting(&world, client, 1)));
 }
 
+/// Its count of evictions differs in each reading.
+#[test]
+fn a_node_that_evicts_all_the_time_gets_a_marker_that_says_so() {
+    let mut world = World::fenced(3);
+    world.clients[BOB].is_paused = true;
+    world.servers[1].node.evicts = true;
+    world.run_timers_for(MARKER_READ_INTERVAL);
+    let mut count = 0;
+    while world.deliver_request(ALICE, 1) {
+        world.evict_a_key(1);
+        count += 1;
+        assert!(count < 10, "the marker is read without end");
+        world.deliver_reply(ALICE, 1);
+    }
+    assert_eq!(exclusion_reason(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
+    // The statistics are all that the marker could be compared with, and they are reset.
+    world.servers[1].node.evicts = false;
+    world.servers[1].node.reset_stats();
+    world.clients[BOB].is_paused = false;
+    connect_new_client(&mut world, 0);
+    world.run_for(SETTLING);
+    assert_eq!(probation_reason(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
+}
+
 #[test]
 fn after_a_probation_holders_come_before_new_clients() {
     let mut world = World::fenced(3);

@@ -209,7 +209,9 @@ impl Sim<'_> {
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
-        if self.oracle.moved_until >= first.started_at.min(second.started_at) {
+        let are_fenced = first.is_fenced && second.is_fenced;
+        let moved_until = if are_fenced { self.oracle.moved_until } else { self.oracle.ghosts_until };
+        if moved_until >= first.started_at.min(second.started_at) {
             return Some(Cause::AddressesMoved);
         }
         let mut exemption = None;
@@ -308,7 +310,8 @@ impl Sim<'_> {
         let window = self.plan.marker_read_window();
         for node in record.confirmed.iter() {
             let node_host = &self.nodes[node.index()];
-            let may_evict = node_host.error_permille == 0
+            let may_evict = record.per_node[node.index()].may_evict
+                && node_host.error_permille == 0
                 && node_host.evicts_since.saturating_add(window) < record.started_at;
             if record.per_node[node.index()].was_on_probation || may_evict {
                 let what = if may_evict { "may evict keys" } else { "is on probation" };

@@ -1,8 +1,10 @@
 //! Checks the rosters: each epoch of a lock cluster has one, and no two servers have one seat.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::{Sim, SimEvent, log_event};
+use super::oracle::Oracle;
 use super::plan::Fault;
 use super::situations::Situation;
 use super::state::{LinkState, NodeHost};
@@ -11,7 +13,7 @@ use crate::marker::{ClusterId, Marker};
 use crate::membership::NodeWrite;
 use crate::quorum::NodeId;
 use crate::roster::record::Record;
-use crate::roster::{Epoch, Roster};
+use crate::roster::{Epoch, Roster, SeatId};
 use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, DataKey, SimulatedNode};
 
@@ -50,7 +52,8 @@ impl Sim<'_> {
             let message = format!("client {client}, which has another list, has changed node {node}");
             self.report_violation(Invariant::Membership, &message);
         }
-        if self.records().filter(|it| it.seat == record.seat).count() > 1 {
+        let seats = self.nodes.iter().flat_map(NodeHost::servers).filter_map(marker_in);
+        if seats.filter(|it| it.seat == record.seat).count() > 1 {
             self.report_violation(Invariant::Membership, &format!("node {node} and another have one seat"));
         }
         let Some(roster) = record.roster.filter(|it| record.was_member && it.has(record.seat)) else {
@@ -159,33 +162,51 @@ impl Sim<'_> {
             }
         }
         self.mark_node_disturbed(node, self.nanos);
-        if self.oracle.moved_until == u64::MAX && self.nodes.iter().all(|it| it.ghost.is_none()) {
-            self.oracle.moved_until = self.nanos;
+        if self.nodes.iter().all(|it| it.ghost.is_none()) {
+            let now = self.nanos;
+            let Oracle { moved_until, ghosts_until, .. } = &mut self.oracle;
+            for until in [moved_until, ghosts_until].into_iter().filter(|until| **until == u64::MAX) {
+                *until = now;
+            }
         }
     }
 
-    /// Notes whether fewer than q members of the roster in force have kept data and address, while there are
-    /// servers without an address.
+    /// Notes whether there are servers without an address, and whether fewer than q members of the roster in force
+    /// have kept data and address meanwhile.
     pub(super) fn note_moved_members(&mut self) {
         if self.nodes.iter().all(|it| it.ghost.is_none()) {
             return;
         }
-        let latest = self.records().filter_map(|it| it.roster).max_by_key(|it| it.epoch);
-        let keeps = |node: &usize| {
-            let record = self.record_of(*node).zip(latest.as_ref());
-            record.is_some_and(|(it, latest)| it.is_member_of(latest))
-        };
-        // Plain clients compare no marker.
-        let is_plain = !self.plan.is_all_fenced();
-        if is_plain || !self.plan.quorum.is_met((0..self.nodes.len()).filter(keeps).count()) {
+        self.oracle.ghosts_until = u64::MAX;
+        // Of lock clusters that were founded beside each other, at most one has a quorum of the addresses.
+        let mut latest: BTreeMap<ClusterId, Arc<Roster>> = BTreeMap::new();
+        for roster in self.records().filter_map(|it| it.roster) {
+            let known = latest.entry(roster.cluster).or_insert_with(|| roster.clone());
+            if known.epoch < roster.epoch {
+                *known = roster;
+            }
+        }
+        // A member that has not learned the roster yet has its seat there too.
+        let at_addresses: Vec<SeatId> =
+            (0..self.nodes.len()).filter_map(|node| Some(self.record_of(node)?.seat)).collect();
+        let kept = |roster: &Arc<Roster>| at_addresses.iter().filter(|seat| roster.has(**seat)).count();
+        if !latest.values().any(|roster| self.plan.quorum.is_met(kept(roster))) {
             self.oracle.moved_until = u64::MAX;
         }
     }
 }
 
+/// The marker of a server that remembers.
+fn marker_in(server: &SimulatedNode) -> Option<Marker> {
+    let marker = Marker::parse(text_in(server, &DataKey::Marker)?)?;
+    (marker.incarnation == server.incarnation()).then_some(marker)
+}
+
 fn record_in(server: &SimulatedNode) -> Option<Record> {
-    let text = |key| String::from_utf8(server.data().get(&key)?.value.clone()?).ok();
-    let marker = Marker::parse(&text(DataKey::Marker)?)?;
-    Record::parse(marker.seat, marker.was_member, &text(DataKey::Record)?)
-        .filter(|_| marker.incarnation == server.incarnation())
+    let marker = marker_in(server)?;
+    Record::parse(marker.seat, marker.was_member, text_in(server, &DataKey::Record)?)
+}
+
+fn text_in<'a>(server: &'a SimulatedNode, key: &DataKey) -> Option<&'a str> {
+    std::str::from_utf8(server.data().get(key)?.value.as_ref()?).ok()
 }

@@ -61,6 +61,8 @@ pub(super) struct Oracle {
     /// Until when servers without an address may form a quorum: fewer than q members of the roster kept data
     /// and address while there were any.
     pub(super) moved_until: u64,
+    /// Until when there were servers without an address, which plain clients do not tell from the others.
+    pub(super) ghosts_until: u64,
     pub(super) violation: Option<Violation>,
 }
 
@@ -115,6 +117,8 @@ pub(super) struct NodeRecord {
     pub(super) known_since: u64,
     /// The node voted although it was on probation.
     pub(super) was_on_probation: bool,
+    /// The server that voted may evict keys: the one at the node's address, or the one that had it before.
+    pub(super) may_evict: bool,
 }
 
 impl AttemptRecord {
@@ -272,6 +276,7 @@ impl Sim<'_> {
         (node_record.was_on_probation, node_record.has_granted, node_record.voted_at) =
             (was_on_probation, true, self.nanos);
         node_record.known_since = known_since;
+        node_record.may_evict = self.nodes[node].redis.evicts;
         match (request.kind, vote, request.fence) {
             (RequestKind::Acquire | RequestKind::Adopt, Vote::Fenced(number), _) => {
                 (node_record.grant_index, node_record.fencing_number) = (grant_index, Some(*number));

@@ -48,6 +48,12 @@ impl World {
         self.addresses[node] = server;
     }
 
+    /// The node evicts a key, which changes its count.
+    pub(crate) fn evict_a_key(&mut self, node: usize) {
+        self.set_foreign_key(node, Some(b"another's"), Some(Duration::from_secs(60)));
+        self.servers[node].node.evict(&[lock_slot()]);
+    }
+
     /// Makes the node a replica of a server with this data, and a master again.
     pub(crate) fn change_role(&mut self, node: usize, data: Data) {
         self.servers[node].node.change_role(data);

@@ -11,7 +11,7 @@ use crate::roster::server_view::ServerView;
 use crate::tests::models::search::Coverage;
 
 impl RosterModel {
-    pub(super) fn check(&self, state: &State, coverage: &mut Coverage) -> Result<(), String> {
+    pub(super) fn check(state: &State, coverage: &mut Coverage) -> Result<(), String> {
         let records: Vec<&Record> = state.servers.iter().filter_map(|it| it.record.as_ref()).collect();
         let mut carried: Vec<&Arc<Roster>> = Vec::new();
         let hints = state.servers.iter().filter_map(|it| it.hint.as_ref());

@@ -82,6 +82,9 @@ const REMOVES: RosterModel =
 const ASKS_MORE: RosterModel =
     RosterModel { spares: 0, lists: &[Nodes::Reconfigures(&[0, 1, 2], Some(3))], ..EXCHANGES };
 
+const TWO_GOALS: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), Nodes::Reconfigures(&[0, 1], None)];
+const BESIDE_HEALER: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), LIST];
+
 /// The same while two clients lock.
 const fn with_locks(model: RosterModel, horizon: u8) -> RosterModel {
     RosterModel { lockers: 2, horizon, ..model }
@@ -92,13 +95,11 @@ fn model_roster_reconfiguration() {
     use Situation::{BallotLost, Changed, LateWrite, Reconfigured, TakenOver};
     let healed = RosterModel { max_restarts: 1, max_ballot: 2, ..EXCHANGES };
     check("a node is exchanged, a restart", &healed, 1_601, &[Reconfigured, Changed]);
-    const TWO_GOALS: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), Nodes::Reconfigures(&[0, 1], None)];
     let two = RosterModel { lists: TWO_GOALS, ..EXCHANGES };
     check("two reconfigurations", &two, 41_617, &[Reconfigured, BallotLost, TakenOver]);
     let late = RosterModel { max_delays: 1, max_moves: 1, ..EXCHANGES };
     check("a moved address, a late write", &late, 56_578, &[Reconfigured, LateWrite]);
     if is_long() {
-        const BESIDE_HEALER: &[Nodes] = &[Nodes::Reconfigures(&[0, 1, 3], None), LIST];
         let raced = RosterModel { lists: BESIDE_HEALER, max_restarts: 1, ..EXCHANGES };
         let situations = [Reconfigured, Changed, BallotLost, TakenOver];
         check("a client heals meanwhile", &raced, 533_874, &situations);

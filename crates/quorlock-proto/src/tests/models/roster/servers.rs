@@ -74,8 +74,8 @@ impl RosterModel {
         let votes = |node: &usize| state.servers[usize::from(connections[*node])].time <= state.now;
         let members: Vec<usize> = (0..views.len()).filter(is_member).collect();
         let voting = members.iter().filter(|node| votes(node)).map(|node| NodeId(*node as u8)).collect();
-        let is_settled = members.iter().all(|node| votes(node))
-            && (state.now >= shape.1 + self.ttl || current.is_founding());
+        let is_settled =
+            members.iter().all(votes) && (state.now >= shape.1 + self.ttl || current.is_founding());
         (voting, is_settled)
     }
 
@@ -107,7 +107,7 @@ impl RosterModel {
     }
 
     /// Whether a quorum of the latest roster keeps memory and address without this node.
-    pub(super) fn is_quorum_kept(&self, state: &State, without: usize) -> bool {
+    pub(super) fn is_quorum_kept(state: &State, without: usize) -> bool {
         let Some(latest) = Self::latest(state) else { return false };
         let keeps = |node: &usize| {
             let server = &state.servers[usize::from(state.addresses[*node])];

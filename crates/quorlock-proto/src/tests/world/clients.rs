@@ -1,5 +1,6 @@
-//! Spare servers, and a client that reconfigures the lock cluster.
+//! Clients, spare servers, and a client that reconfigures the lock cluster.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::server::Server;
@@ -11,6 +12,29 @@ use crate::membership::Membership;
 use crate::quorum::{NodeId, NodeSet};
 use crate::roster::reconfiguration::Reconfiguration;
 use crate::test_util::founding::node_list;
+
+impl Client {
+    /// A client whose list has this many nodes, without connections.
+    pub(super) fn new(coordinator: Coordinator, is_fenced: bool, listed: usize) -> Self {
+        Self {
+            coordinator,
+            listed,
+            progress: None,
+            is_fenced,
+            connections: (0..listed).map(|_| Connection::default()).collect(),
+            events: Vec::new(),
+            leases: BTreeMap::new(),
+            redials: Vec::new(),
+            exclusions: Vec::new(),
+            statuses: vec![None; listed],
+            status_changes: 0,
+            rosters: Vec::new(),
+            clock_anomalies: Vec::new(),
+            wall_offset_nanos: 0,
+            is_paused: false,
+        }
+    }
+}
 
 impl World {
     /// Adds blank servers that are in no client's list.
