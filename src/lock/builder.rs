@@ -21,9 +21,9 @@ use super::error::ConnectError;
 use super::error::{InvalidInput, InvalidInputKind};
 use crate::driver::{CommandSender, Driver, LocalQueue, Options, SharedQuorum};
 use crate::host::{entropy, process};
+use crate::node::{Address, Credentials, DialSettings};
 #[cfg(feature = "tls-rustls")]
-use crate::node::{Address, Tls, TlsFiles};
-use crate::node::{Credentials, DialSettings};
+use crate::node::{Tls, TlsFiles};
 use crate::observe::{Event, EventHandler, Events};
 use crate::view::NodeStatusList;
 use quorlock_proto::lease_params::Drift;
@@ -260,7 +260,7 @@ impl RedlockBuilder {
         let Self { reply_timeout, dial_timeout: connect_timeout, .. } = self;
         let (commands, receiver) = CommandSender::channel();
         let max_ttl = (!is_plain).then_some(self.max_ttl);
-        let quorum = Arc::new(SharedQuorum::new(quorum));
+        let quorum = Arc::new(SharedQuorum::new(quorum, self.max_ttl));
         let (progress, progress_receiver) = watch::channel(None);
         let queue = LocalQueue::new(commands.clone());
         let key_queues = queue.key_queues();

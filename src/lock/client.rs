@@ -80,6 +80,25 @@ impl Redlock {
         self.shared.quorum.get().needed()
     }
 
+    /// The longest ttl of any lock: this client's [`max_ttl`](crate::RedlockBuilder::max_ttl) until it has read the
+    /// settings of the lock cluster, and then the one in force there. `None` in plain mode.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) {
+    /// let wished = Duration::from_secs(15);
+    /// let ttl = redlock.max_ttl().map_or(wished, |longest| wished.min(longest));
+    /// let mutex = redlock.mutex("nightly").ttl(ttl);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_ttl(&self) -> Option<Duration> {
+        self.shared.max_ttl.map(|_| self.shared.quorum.max_ttl())
+    }
+
     /// The state of each node, in the order of the client's list. Waits until every node was dialed once, so at most
     /// for the dial timeout.
     ///

@@ -61,7 +61,8 @@ impl RedlockBuilder {
 
     /// As [`initialize`](Self::initialize), also for nodes that already are a lock cluster, with whatever settings:
     /// they become a new one. **Stop every client of that lock cluster first:** locks that are held at that time are
-    /// not respected. This is how to change the number of nodes, the quorum or the max TTL.
+    /// not respected. To change the nodes, the quorum or the max TTL while clients lock, use
+    /// [`reconfigure`](Self::reconfigure).
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl RedlockBuilder {
     /// use quorlock::Redlock;
     ///
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// // All clients are stopped. From now on there are five nodes.
+    /// // All clients are stopped. These servers belonged to another lock cluster.
     /// let nodes = (1..=5).map(|node| format!("redis://10.0.0.{node}"));
     /// Redlock::builder().nodes(nodes).force_initialize().await?;
     /// # Ok(()) }

@@ -72,7 +72,7 @@ impl Limits<'_> {
         match self.max_ttl {
             Some(max_ttl) if params.ttl() > max_ttl => Err(InvalidInput::new(InvalidInputKind::OutOfRange, format!(
                 "a ttl of {} is above the longest of this lock cluster ({}); a held lock is renewed automatically, so \
-                 take a shorter one, or raise the max ttl (stop the clients, `quorlock init --force`)",
+                 take a shorter one, or raise the max ttl, of this client and by `quorlock reconfigure`",
                 Span(params.ttl()),
                 Span(max_ttl)
             ))

@@ -124,6 +124,7 @@ async fn the_quorum_and_the_max_ttl_change_under_a_held_lock() {
     let after = timeout(secs(60), reconfiguration.run()).await.expect("it ends").expect("all are up");
     assert_eq!((after.quorum, after.max_ttl), (3, millis(500)));
     eventually("the client follows", || async { redlock.quorum() == 3 }).await;
+    eventually("the client follows", || async { redlock.max_ttl() == Some(millis(500)) }).await;
     assert!(guard.is_valid() && guard.remaining() < millis(500));
     guard.release().await.expect("held until then");
     let error = redlock.mutex("k").ttl(millis(900)).acquire().await.expect_err("the ttl is too long");

@@ -9,6 +9,7 @@ mod init;
 mod inspect;
 mod nodes;
 mod read;
+mod reconfigure;
 mod usage_error;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub(crate) use init::InitArgs;
 pub(crate) use inspect::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::{NODE_FLAGS, NodeArgs};
 pub(crate) use read::Stopped;
+pub(crate) use reconfigure::{Goal, ReconfigureArgs};
 pub(crate) use usage_error::cause_of;
 
 /// Distributed locks over N independent Redis masters (Redlock), for any command.
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Make new servers a lock cluster. Run this once, so that the first lock need not wait for probation.
     Init(InitArgs),
+    /// Change the nodes, the quorum or the max ttl of a lock cluster while its clients lock.
+    Reconfigure(ReconfigureArgs),
     /// Show who holds a lock, node by node.
     Status(StatusArgs),
     /// Free a lock whose holder hangs or is gone: delete its key on every node, whichever process holds it.

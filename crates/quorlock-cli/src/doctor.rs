@@ -60,7 +60,8 @@ struct NodeFindings<'a> {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum: own_quorum, max_ttl, fencing_retention, .. } =
+        config::cluster(args.nodes)?;
     // Read only: checking blank servers must not initialize them.
     let redlock = builder.read_only(true).connect_lazy()?;
     // Wait for every node first: the probe would proceed with the first quorum.
@@ -82,6 +83,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // Fails for plain clients, which have nothing to forget.
     let _ = redlock.forget(&args.probe).await;
     let nodes = redlock.node_status().await;
+    let quorum = redlock.quorum();
     let _ = redlock.shutdown(DRAIN).await;
     let is_uninitialized = nodes::are_uninitialized(&nodes);
     let nodes_to_fix = nodes::fix_first(&nodes);
@@ -114,7 +116,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         findings.extend(roster::seat_finding(node));
     }
     general.extend(roster::list_finding(&nodes));
-    general.extend(roster::settings_finding(&nodes, quorum, max_ttl, fencing_retention));
+    general.extend(roster::settings_finding(&nodes, own_quorum, max_ttl, fencing_retention));
     if findings.iter().flatten().any(lacks_permissions) {
         general.push(problem(PERMISSIONS.to_owned()));
     }
@@ -278,8 +280,7 @@ fn fix_for(reason: &ExclusionReason) -> String {
             "check the user and the password (--username, --password-file, or the URL)"
         }
         ExclusionReason::ClusterMismatch(_) => {
-            "give all clients the same --nodes, --quorum, --max-ttl and --fencing-retention; to change these, stop all \
-             clients of these nodes and run `quorlock init --force`"
+            "give all clients the same --nodes; to change nodes, quorum or max ttl, see `quorlock reconfigure`"
         }
         ExclusionReason::EvictionEnabled => "until then it casts no vote",
         _ => return reason.to_string(),

@@ -47,6 +47,9 @@ impl Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let code = match &error {
+            ConnectError::NodesExcluded { nodes, .. } if nodes.iter().any(rejects_list) => {
+                return Self::new(CONFIG, format!("{OTHER_LIST}: {error}"));
+            }
             ConnectError::NoQuorum { .. } => NO_QUORUM,
             ConnectError::NodesExcluded { .. } => EXCLUDED,
             ConnectError::InvalidInput(_) | ConnectError::InvalidNodeList { .. } => CONFIG,
@@ -59,6 +62,11 @@ impl From<ConnectError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
+            AcquireError::NodesExcluded { replies, .. }
+                if replies.iter().any(|(_, it)| is_of_other_list(it)) =>
+            {
+                CONFIG
+            }
             AcquireError::Contended { .. } => CONTENDED,
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
@@ -76,6 +84,15 @@ impl From<InspectError> for Failure {
         let code = if matches!(error, InspectError::InvalidInput(_)) { USAGE } else { SOFTWARE };
         Self::new(code, error.to_string())
     }
+}
+
+/// The failure of a command that only lock clusters in fenced mode have.
+pub(crate) fn plain_mode(is_typed: bool, to_do: &str) -> Failure {
+    let (code, name) = if is_typed { (USAGE, "--mode plain") } else { (CONFIG, "mode plain") };
+    let message = format!(
+        "{name}: plain clients belong to no lock cluster, so there is nothing to {to_do}; leave it out"
+    );
+    Failure::new(code, message)
 }
 
 /// The failure to start servers: a configuration error if a variable names the server's binary.
@@ -104,19 +121,33 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
 /// The exit code for the reasons why nodes are excluded, if any is.
 pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
-        NodeState::Excluded(
-            ExclusionReason::RedisClusterNode
-            | ExclusionReason::DuplicateServer(_)
-            | ExclusionReason::ClusterMismatch(_)
-            | ExclusionReason::OtherNodeList(_),
-        ) => Some(CONFIG),
-        // The first `run` initializes these nodes, and waits.
-        NodeState::Excluded(ExclusionReason::Uninitialized) => Some(NO_QUORUM),
-        NodeState::Excluded(_) => Some(EXCLUDED),
+        NodeState::Excluded(reason) => Some(code_of_exclusion(reason)),
         _ => None,
     };
     // A wrong list comes first: other problems may be of the wrong nodes.
     nodes.iter().filter_map(code).max()
+}
+
+/// The exit code for the reason why a node is excluded.
+pub(crate) fn code_of_exclusion(reason: &ExclusionReason) -> u8 {
+    match reason {
+        ExclusionReason::RedisClusterNode
+        | ExclusionReason::DuplicateServer(_)
+        | ExclusionReason::ClusterMismatch(_)
+        | ExclusionReason::OtherNodeList(_) => CONFIG,
+        // The first `run` initializes these nodes, and waits.
+        ExclusionReason::Uninitialized => NO_QUORUM,
+        _ => EXCLUDED,
+    }
+}
+
+/// Whether the node is excluded because this client's list of nodes is not the lock cluster's.
+fn rejects_list(node: &NodeStatus) -> bool {
+    matches!(node.state, NodeState::Excluded(ExclusionReason::OtherNodeList(_)))
+}
+
+fn is_of_other_list(reply: &NodeReply) -> bool {
+    matches!(reply, NodeReply::Excluded(ExclusionReason::OtherNodeList(_)))
 }
 
 /// The exit code if too few nodes replied as needed: an exclusion, if so many nodes exclude this client that
@@ -131,7 +162,11 @@ pub(crate) fn code_of_too_few<'a>(
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, NodeReply::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_excluded).count();
-    if count > nodes.len() - needed { code_of_exclusions(nodes).unwrap_or(EXCLUDED) } else { NO_QUORUM }
+    if count > nodes.len().saturating_sub(needed) {
+        code_of_exclusions(nodes).unwrap_or(EXCLUDED)
+    } else {
+        NO_QUORUM
+    }
 }
 
 /// Prints one line on stderr in one write, because other processes may write to the same file. Errors are
@@ -166,5 +201,7 @@ pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
     }
 }
 
+/// The beginning of the error for a list of nodes with which no lock can be acquired.
+const OTHER_LIST: &str = "this list of nodes is not the lock cluster's: give this client the list in force (--nodes, QUORLOCK_NODES)";
 /// The longest name in messages, in characters.
 const MAX_NAME_LENGTH: usize = 200;

@@ -12,7 +12,7 @@ use crate::exit::{self, Failure};
 use crate::output::{print, print_json};
 
 pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, .. } = config::cluster(args.nodes)?;
     let redlock = builder.read_only(true).connect_lazy()?;
     redlock.node_status().await;
     let mut code = 0;
@@ -26,7 +26,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             Err(error @ ForgetError::NoQuorum { replies, .. }) => {
                 // Read afterwards, because only the replies may have shown that nodes exclude this client.
                 let votes = replies.iter().map(|(_, reply)| reply);
-                let code = exit::code_of_too_few(&redlock.node_status().await, votes, quorum);
+                let code = exit::code_of_too_few(&redlock.node_status().await, votes, redlock.quorum());
                 ("no_quorum", replies, Some((code, error)))
             }
             Err(error @ ForgetError::InvalidInput(_)) => {

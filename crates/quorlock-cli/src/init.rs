@@ -19,13 +19,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
     let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes.clone())?;
     let Some(max_ttl) = max_ttl else {
-        let cause =
-            "plain clients belong to no lock cluster, so there is nothing to initialize; leave it out";
-        return Err(if is_typed_plain {
-            Failure::new(exit::USAGE, format!("--mode plain: {cause}"))
-        } else {
-            Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
-        });
+        return Err(exit::plain_mode(is_typed_plain, "initialize"));
     };
     let (outcome, nodes, replies, failure) = match initialized(builder.clone(), &args).await {
         Ok(init) => {
@@ -87,8 +81,8 @@ fn failed(
 ) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
     let (outcome, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes, .. } => {
-            let tail = "`quorlock reconfigure` changes the nodes and settings of a lock cluster while clients lock; or, if all \
-                        clients of these nodes are stopped, --force makes them a new one";
+            let tail = "to change the nodes, the quorum or the max ttl of their lock cluster, see `quorlock reconfigure`; if all \
+                        clients of these nodes are stopped, --force makes them a new lock cluster";
             ("not_blank", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
         InitError::Rejected { nodes, replies, .. } => {

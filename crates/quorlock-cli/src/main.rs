@@ -17,6 +17,7 @@ mod outer_locks;
 mod output;
 mod progress;
 mod reaper;
+mod reconfigure;
 mod report_file;
 mod run;
 mod signals;
@@ -105,6 +106,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => runtime.block_on(run::run(args)),
         Command::Init(args) => runtime.block_on(init::init(args)),
+        Command::Reconfigure(args) => runtime.block_on(reconfigure::reconfigure(args)),
         Command::Status(args) => runtime.block_on(status::status(args)),
         Command::ForceRelease(args) => runtime.block_on(force_release::force_release(args)),
         Command::Forget(args) => runtime.block_on(forget::forget(args)),

@@ -69,6 +69,11 @@ pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }
 
+/// Whether the list of nodes is not the one of the roster in force.
+pub(crate) fn has_other_list(nodes: &[NodeStatus]) -> bool {
+    nodes.iter().filter_map(|node| node.seat.as_ref()).any(|seat| !seat.same_node_list)
+}
+
 /// Messages of nodes, each with the addresses of all nodes that it is from.
 pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();

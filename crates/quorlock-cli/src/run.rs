@@ -28,13 +28,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|message| Failure::new(exit::SOFTWARE, message))?;
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
-    let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
+    let Cluster { builder, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(MAX_CONNECT_TIMEOUT);
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&builder, &args.name, Some(ttl), args.min_fencing_number)?;
     let mut client = None;
     let outcome = tokio::select! {
-        outcome = acquire(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
+        outcome = acquire(&args, builder, (ttl, one_dial), &mut client) => outcome,
         signal = until_signaled(&mut signals) => {
             // The driver still has to send compensating releases for the attempt, so wait for it.
             shut_down(client, DRAIN).await;
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok(guard) => under_lock(&args, guard, client, ttl, &mut signals).await,
+        Ok((guard, ttl)) => under_lock(&args, guard, client, ttl, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
@@ -107,13 +107,13 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard. The client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. Returns the guard and the ttl. The client stays in `client`, so that it can be shut down if this future is dropped.
 async fn acquire(
     args: &RunArgs,
-    (builder, quorum): (RedlockBuilder, usize),
+    builder: RedlockBuilder,
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<Guard, Failure> {
+) -> Result<(Guard, Duration), Failure> {
     let (sender, mut events) = watch::channel(AttemptEvents::default());
     let builder = builder.on_event(move |event| AttemptEvents::on_event(&sender, event));
     // A wait beyond the range of the clock has no end.
@@ -153,6 +153,15 @@ async fn acquire(
         }
     };
     let redlock = client.insert(redlock);
+    if !args.quiet {
+        tokio::spawn(messages::report_other_list(redlock.clone()));
+    }
+    let ttl = match redlock.max_ttl() {
+        Some(longest) if ttl > longest && args.ttl.is_some() => {
+            return Err(messages::ttl_too_long(&args.name, ttl, longest));
+        }
+        longest => longest.map_or(ttl, |longest| ttl.min(longest)),
+    };
     check_outer_locks(redlock, &args.name, tries_once, &mut reporter).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
@@ -183,14 +192,14 @@ async fn acquire(
             biased;
             acquired = &mut acquiring => break acquired,
             (events, nodes) = obstacles => {
-                if let Some((kind, message)) = events.obstacle(&nodes, quorum) {
+                if let Some((kind, message)) = events.obstacle(&nodes, redlock.quorum()) {
                     reporter.report(kind, &message);
                 }
             }
             (inspection, nodes) = holders => {
                 // Nodes that do not vote may still show a holder. Then that obstacle is the reason to
                 // wait, not the holder.
-                let obstacle = events.borrow().obstacle(&nodes, quorum);
+                let obstacle = events.borrow().obstacle(&nodes, redlock.quorum());
                 let holder = inspection.ok().and_then(|inspection| waiting::holder(&inspection));
                 inspect_at = Some(Instant::now() + QUIET_PERIOD);
                 if let Some((kind, message)) = obstacle.or(holder) {
@@ -201,7 +210,7 @@ async fn acquire(
         }
     };
     match acquired {
-        Ok(guard) => Ok(guard),
+        Ok(guard) => Ok((guard, ttl)),
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }
@@ -284,7 +293,7 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
 }
 
 /// Waits for a signal that ends this process. Before the command runs, signals are not passed on.
-async fn until_signaled(signals: &mut Signals) -> Signal {
+pub(crate) async fn until_signaled(signals: &mut Signals) -> Signal {
     let mut children = signal(SignalKind::child()).ok();
     loop {
         // The first process of a container must reap orphans.

@@ -91,7 +91,7 @@ impl AttemptEvents {
             }
         }
         // If the others decided the attempt, nodes without a reply do not matter.
-        if problems.len() <= nodes.len() - quorum {
+        if problems.len() <= nodes.len().saturating_sub(quorum) {
             problems.append(&mut unreachable);
         }
         // Without problems, the outage is over.
@@ -130,7 +130,8 @@ pub(crate) fn without_expiry(inspection: &Inspection) -> Option<String> {
             _ => None,
         })
     };
-    if keys_without_expiry().count() <= inspection.nodes.len() - inspection.quorum {
+    // This client's list may name fewer nodes than the lock cluster's quorum.
+    if keys_without_expiry().count() <= inspection.nodes.len().saturating_sub(inspection.quorum) {
         return None;
     }
     let owner = inspection.holder().map_or_else(String::new, |holder| format!("#{}, ", holder.owner));

@@ -208,7 +208,7 @@ impl Driver {
     /// Records the seats of a roster, and reports those that have changed hands.
     pub(super) fn on_roster_changed(&mut self, view: &RosterView) {
         let epoch: Arc<str> = view.epoch.to_string().into();
-        self.quorum.set(self.coordinator.current_quorum());
+        self.quorum.set(self.coordinator.current_quorum(), view.config.max_ttl());
         self.encoder.follow_config(view.config);
         let settings = ClusterSettings::from(view.config);
         if view.config != self.config {

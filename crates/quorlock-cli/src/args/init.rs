@@ -39,10 +39,11 @@ lock cluster with these settings stay as they are. Other nodes that are not blan
 are an error. But nodes that have all lost their data look new: then wait for the
 max ttl before init, or leave it to the first client.
 
---force makes any nodes a new lock cluster. Use it to change the number of nodes,
-the quorum, the max ttl or --fencing-retention of a lock cluster in use:
+To change the nodes, the quorum or the max ttl of a lock cluster in use, see
+`quorlock reconfigure`. --force makes any nodes a new lock cluster, for servers that
+belonged to another one, or to change --fencing-retention:
   1. stop all its clients: locks held meanwhile are not respected
-  2. quorlock init --force, with the new --nodes, --quorum, --max-ttl, …
+  2. quorlock init --force
   3. start the clients, with the same settings
 
 Exit codes:

@@ -35,17 +35,17 @@ pub(crate) struct NodeArgs {
     /// A prefix for all lock names on the nodes.
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_prefix: Option<String>,
-    /// The number of nodes that make a lock: the same for all clients. With 4 of 5, locks
-    /// tolerate two nodes that lose data or jump their clocks, and one node that is down.
-    /// [default: the majority]
+    /// The number of nodes that make a lock, for a client that founds the lock cluster. Later
+    /// `quorlock reconfigure` changes it. With 4 of 5, locks tolerate two nodes that lose
+    /// data or jump their clocks, and one node that is down. [default: the majority]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) quorum: Option<usize>,
-    /// The longest --ttl that a client may request: the same for all clients. A node that may have forgotten
-    /// locks casts no vote for this long. [default: 30s]
+    /// The longest --ttl that this client requests and, if it founds the lock cluster, that any client may. A node
+    /// that may have forgotten locks casts no vote for this long. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) max_ttl: Option<Duration>,
-    /// How long nodes keep the last fencing number of a free name: the same for all
-    /// clients, and at least twice the max ttl. [default: 1h, or twice the max ttl if that
+    /// How long nodes keep the last fencing number of a free name, for a client that founds
+    /// the lock cluster; at least twice the max ttl. [default: 1h, or twice the max ttl if that
     /// is more]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) fencing_retention: Option<Duration>,

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
 use super::nodes::HEADING;
-use super::{Args, Command, DevArgs, ForceReleaseArgs, NodeArgs, RunArgs, usage_error};
+use super::{Args, Command, DevArgs, ForceReleaseArgs, NodeArgs, ReconfigureArgs, RunArgs, usage_error};
 use crate::config::variable;
 use crate::exit::{self, Failure};
 
@@ -56,6 +56,7 @@ impl Command {
         match self {
             Self::Run(args) => Some(&mut args.nodes),
             Self::Init(args) => Some(&mut args.nodes),
+            Self::Reconfigure(args) => Some(&mut args.nodes),
             Self::Status(args) | Self::ForceRelease(ForceReleaseArgs { lock: args, .. }) => {
                 Some(&mut args.nodes)
             }
@@ -82,7 +83,8 @@ fn parser() -> clap::Command {
         }
         _ => arg,
     };
-    Args::command().mut_subcommands(|command| {
+    let command = Args::command().mut_subcommand("reconfigure", ReconfigureArgs::describe_flags);
+    command.mut_subcommands(|command| {
         command.mut_args(|arg| {
             let arg = with_variable(arg);
             if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg }

@@ -6,6 +6,7 @@ use quorlock::node::NodeStatus;
 use quorlock_chaos::checker::counted;
 
 use super::{Finding, warning};
+use crate::nodes;
 
 /// The number of the roster that this client follows; none in plain mode, and if no node has one.
 pub(super) fn epoch(nodes: &[NodeStatus]) -> Option<&str> {
@@ -15,10 +16,10 @@ pub(super) fn epoch(nodes: &[NodeStatus]) -> Option<&str> {
 /// One line about the roster.
 pub(super) fn summary(nodes: &[NodeStatus]) -> Option<String> {
     let epoch = epoch(nodes)?;
-    let seats = counted(nodes.len(), "seat");
-    if has_other_list(nodes) {
-        return Some(format!("roster {epoch}: {seats}"));
+    if nodes::has_other_list(nodes) {
+        return Some(format!("roster {epoch}"));
     }
+    let seats = counted(nodes.len(), "seat");
     let vacant = nodes.iter().filter(|node| node.seat.as_ref().is_some_and(|it| it.is_vacant)).count();
     Some(match vacant {
         0 => format!("roster {epoch}: {seats}"),
@@ -48,11 +49,11 @@ pub(super) fn seat_finding(node: &NodeStatus) -> Option<Finding> {
 
 /// The finding on a list of nodes that is not the roster's.
 pub(super) fn list_finding(nodes: &[NodeStatus]) -> Option<Finding> {
-    has_other_list(nodes).then(|| {
+    nodes::has_other_list(nodes).then(|| {
         warning(
-            "this list of nodes is not the list that the lock cluster was founded with (host, port and database of each): a \
-             client with it gives no seat to a server that was restarted or replaced; give all clients the same --nodes, or \
-             stop them and run `quorlock init --force` for a new list"
+            "this list of nodes is not the list in force (host, port and database of each): it is outdated since a \
+             `quorlock reconfigure`, or was never the lock cluster's; give all clients the list in force; while no client \
+             has it, a server that was restarted or replaced gets no seat"
                 .to_owned(),
         )
     })
@@ -75,10 +76,6 @@ pub(super) fn settings_finding(
              --max-ttl and --fencing-retention (`quorlock reconfigure` changes those of the lock cluster)"
         ))
     })
-}
-
-fn has_other_list(nodes: &[NodeStatus]) -> bool {
-    nodes.iter().filter_map(|node| node.seat.as_ref()).any(|seat| !seat.same_node_list)
 }
 
 /// How long a change of hands is reported.

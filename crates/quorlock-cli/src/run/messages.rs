@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use quorlock::FencingToken;
 use quorlock::inspect::OwnerHash;
 use quorlock::node::NodeStatus;
+use quorlock::{FencingToken, Redlock};
 use rustix::process::Signal;
 
-use crate::exit;
+use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::outer_locks;
 
@@ -24,6 +24,24 @@ pub(super) fn environment(
         ("QUORLOCK_FENCING_TOKEN", token.map(|token| token.number.to_string())),
         ("QUORLOCK_FENCING_NONCE", token.map(|token| format!("{:032x}", token.nonce))),
     ]
+}
+
+/// Reports a list of nodes that is not the lock cluster's, although enough of its nodes are.
+pub(super) async fn report_other_list(redlock: Redlock) {
+    let nodes = redlock.node_status().await;
+    if nodes::has_other_list(&nodes) {
+        exit::eprint_line(OTHER_LIST);
+    }
+}
+
+/// The usage error for a ttl above the max ttl in force. The client's own may be longer.
+pub(super) fn ttl_too_long(name: &str, ttl: Duration, max_ttl: Duration) -> Failure {
+    let [ttl, max_ttl] = [ttl, max_ttl].map(humantime::format_duration);
+    let cause = format!("a ttl of {ttl} is longer than the max ttl of {max_ttl} of these nodes");
+    Failure::new(
+        exit::USAGE,
+        format!("{}: --ttl: {cause}; leave it out, or give a shorter one", exit::lock(name)),
+    )
 }
 
 pub(super) fn lost(name: &str, when: &str) -> String {
@@ -58,3 +76,7 @@ pub(super) fn name_of(signal: Signal) -> &'static str {
         _ => "a signal",
     }
 }
+
+const OTHER_LIST: &str = "this list of nodes is not the lock cluster's any more, or never was, and works until fewer of \
+                          its nodes are in force: give this client the list in force (--nodes, QUORLOCK_NODES; see `quorlock \
+                          doctor`)";

@@ -74,6 +74,7 @@ fn the_help_explains_force_release_and_exit_codes() {
 fn the_help_of_each_command_lists_its_exit_codes() {
     for (name, codes) in [
         ("init", &["0", "64", "69", "74", "77", "78"][..]),
+        ("reconfigure", &["0", "64", "69", "74", "77", "78", "128 +"]),
         ("force-release", &["0", "64   usage error, or", "69", "74", "75", "77", "78"]),
         ("dev", &["64", "69", "78", "126", "127"]),
         ("chaos", &["0", "1", "2", "64", "69", "74", "78", "130"]),
@@ -87,6 +88,26 @@ fn the_help_of_each_command_lists_its_exit_codes() {
     }
     let run = output(&mut quorlock(&["run", "--help"])).stdout;
     assert!(run.contains("usage errors (64)"), "{run}");
+}
+
+#[test]
+fn the_help_of_reconfigure_begins_with_an_example_and_describes_its_own_flags() {
+    let help = output(&mut quorlock(&["reconfigure", "--help"])).stdout;
+    assert!(help.starts_with("export QUORLOCK_NODES="), "{help}");
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "held locks stay held",
+        "each step takes the max ttl",
+        "interrupted at any time, and run again",
+        "--quorum <N> The number of nodes that make a lock after the change",
+        "--nodes <URLS> The nodes in force now",
+    ] {
+        assert!(words.contains(text), "{text} is missing: {help}");
+    }
+    // The settings in force are on the nodes, so no variable sets them.
+    for text in ["QUORLOCK_QUORUM", "QUORLOCK_MAX_TTL", "--fencing-retention", "--mode"] {
+        assert!(!help.contains(text), "{text}: {help}");
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn init_prints_json() {
 }
 
 #[test]
-fn other_settings_need_force_and_then_hold_for_all_clients() {
+fn other_settings_need_a_reconfiguration_or_force() {
     let world = World::of(3);
     let before = world.markers();
     let rejected = world.output(&["init", "--max-ttl", "5s"]);
@@ -69,7 +69,9 @@ fn other_settings_need_force_and_then_hold_for_all_clients() {
         let line = rejected.stderr.lines().find(|line| line.contains(address)).expect("a line for each node");
         assert!(line.contains("in a lock cluster with") && line.contains("max ttl of 30s"), "{rejected:?}");
     }
-    assert!(rejected.stderr.contains("--force") && rejected.stderr.contains("stopped"), "{rejected:?}");
+    for text in ["`quorlock reconfigure`", "--force", "stopped"] {
+        assert!(rejected.stderr.contains(text), "{text}: {rejected:?}");
+    }
     assert_eq!(world.markers(), before, "nothing was changed");
     let forced = world.output(&["init", "--force", "--max-ttl", "5s", "--fencing-retention", "2h"]);
     assert!(forced.stdout.contains("fences kept for 2h"), "{forced:?}");
@@ -77,7 +79,10 @@ fn other_settings_need_force_and_then_hold_for_all_clients() {
     assert_eq!(forced.code, Some(0), "{forced:?}");
     assert!(forced.stdout.contains("a new lock cluster"), "{forced:?}");
     let run = |max_ttl: &str| world.output(&["run", "a", "-n", "--max-ttl", max_ttl, "--", "true"]).code;
-    assert_eq!((run("5s"), run("30s")), (Some(0), Some(77)), "the default ttl is longer than 5 s");
+    assert_eq!((run("5s"), run("30s")), (Some(0), Some(0)), "clients follow the max ttl");
+    let long = world.output(&["run", "a", "-n", "--ttl", "6s", "--", "true"]);
+    assert_eq!(long.code, Some(64), "{long:?}");
+    assert!(long.stderr.contains("--ttl: a ttl of 6s is longer than the max ttl of 5s"), "{long:?}");
 }
 
 #[test]

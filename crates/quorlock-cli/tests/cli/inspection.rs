@@ -292,6 +292,12 @@ fn force_release_and_forget_distinguish_an_exclusion_from_an_outage() {
         assert!(excluded.stderr.starts_with("quorlock: lock \"a\": not "), "{excluded:?}");
         assert!(!excluded.stderr.contains("again"), "{excluded:?}");
     }
+    // One of three nodes: fewer than the lock cluster's quorum.
+    let one = world.fleet[0].url();
+    for (command, code) in [("forget", 78), ("status", 78)] {
+        let other = output(world.quorlock(&[command, "a"]).env("QUORLOCK_NODES", &one));
+        assert_eq!(other.code, Some(code), "{other:?}");
+    }
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];
         server.command::<()>(&user).expect("a reply");

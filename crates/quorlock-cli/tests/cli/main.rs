@@ -24,6 +24,7 @@ mod process_environment;
 mod processes;
 mod programs;
 mod reaper;
+mod reconfigure;
 mod rosters;
 mod run;
 mod secrets;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Output, World, output, wait_until};
+use crate::world::{Output, World, wait_until};
 
 fn json(output: &Output) -> Value {
     serde_json::from_str(&output.stdout).expect("JSON")
@@ -207,21 +207,18 @@ fn too_few_voting_nodes_are_a_problem_and_an_unknown_state() {
 }
 
 #[test]
-fn the_settings_of_the_lock_cluster_count() {
+fn clients_follow_the_settings_of_the_lock_cluster() {
     let world = World::of(3);
-    let run = world.output(&["run", "a", "--max-ttl", "5s", "--", "touch", "ran"]);
-    assert_eq!((run.code, world.has_file("ran")), (Some(0), true), "{run:?}");
-    let longer = world.output(&["run", "a", "-n", "--max-ttl", "60s", "--ttl", "40s", "--", "true"]);
-    assert_eq!(longer.code, Some(77), "{longer:?}");
-    assert!(longer.stderr.contains("longer than the lock cluster's max ttl of 30s"), "{longer:?}");
-    std::fs::write(world.file("conf.toml"), "max_ttl = '60s'").expect("a file");
-    let args = ["run", "a", "-n", "--ttl", "40s", "--config", "conf.toml", "--", "true"];
-    assert_eq!(world.output(&args).code, Some(77));
-    let mut command = world.quorlock(&args);
-    let overridden = output(command.env("QUORLOCK_MAX_TTL", "30s"));
-    assert_eq!(overridden.code, Some(64), "the environment overrides the file: {overridden:?}");
+    for settings in [["--max-ttl", "5s"], ["--quorum", "3"], ["--fencing-retention", "9h"]] {
+        for args in [&["run", "a", "-n"][..], &["status", "a"], &["doctor"]] {
+            let command: &[&str] = if args[0] == "run" { &["--", "true"] } else { &[] };
+            let output = world.output(&[args, &settings, command].concat());
+            assert_eq!(output.code, Some(0), "{args:?} {settings:?}: {output:?}");
+        }
+    }
+    let doctor = json(&world.output(&["doctor", "--json", "--quorum", "3"]));
+    assert_eq!(doctor["quorum"], 2, "{doctor}");
     let doctor = world.output(&["doctor", "--max-ttl", "5s"]);
-    assert_eq!(doctor.code, Some(0), "{doctor:?}");
     assert!(doctor.stdout.contains("max ttl of 30s") && doctor.stdout.contains("--max-ttl"), "{doctor:?}");
 }
 

@@ -1,0 +1,84 @@
+//! What a reconfiguration has led to, for people and as JSON.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorlock::reconfiguration::ReconfigurationProgress;
+use quorlock_chaos::checker::counted;
+use serde::Serialize;
+
+use super::plan::Plan;
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    Reconfigured,
+    /// It was as wanted before.
+    Unchanged,
+    DryRun,
+    Interrupted,
+}
+
+/// What is in force, as JSON.
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    outcome: Outcome,
+    epoch: &'a str,
+    nodes: &'a [Arc<str>],
+    voting: &'a [Arc<str>],
+    to_add: &'a [Arc<str>],
+    to_remove: &'a [Arc<str>],
+    quorum: usize,
+    max_ttl_ms: u64,
+    /// What a dry run found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a Plan>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(outcome: Outcome, progress: &'a ReconfigurationProgress) -> Self {
+        Self {
+            outcome,
+            epoch: &progress.epoch,
+            nodes: &progress.nodes,
+            voting: &progress.voting,
+            to_add: &progress.to_add,
+            to_remove: &progress.to_remove,
+            quorum: progress.quorum,
+            max_ttl_ms: progress.max_ttl.as_millis() as u64,
+            plan: None,
+        }
+    }
+
+    pub(super) fn with_plan(self, plan: &'a Plan) -> Self {
+        Self { plan: Some(plan), ..self }
+    }
+}
+
+/// What is in force at the end, and what to do next.
+pub(super) fn text(outcome: Outcome, progress: &ReconfigurationProgress) -> String {
+    let head = if outcome == Outcome::Unchanged { "nothing was to be changed" } else { "reconfigured" };
+    let mut text = format!("{head}: {}\n", settings(progress));
+    for node in &progress.nodes {
+        let _ = writeln!(text, "  {node}");
+    }
+    text + "give all clients this list of nodes now (--nodes, QUORLOCK_NODES, or the file), before removed servers are emptied\n"
+}
+
+/// The roster's number and settings.
+pub(super) fn settings(progress: &ReconfigurationProgress) -> String {
+    format!(
+        "epoch {}, {}, a quorum of {}, a max ttl of {}",
+        progress.epoch,
+        counted(progress.nodes.len(), "node"),
+        progress.quorum,
+        humantime::format_duration(progress.max_ttl)
+    )
+}
+
+/// A duration without a fraction of a second, but for those below one.
+pub(super) fn whole_seconds(span: Duration) -> impl std::fmt::Display {
+    let seconds = Duration::from_secs(span.as_secs());
+    humantime::format_duration(if seconds.is_zero() { span } else { seconds })
+}
