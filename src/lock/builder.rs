@@ -21,9 +21,9 @@ use super::error::ConnectError;
 use super::error::{InvalidInput, InvalidInputKind};
 use crate::driver::{CommandSender, Driver, LocalQueue, Options, SharedQuorum};
 use crate::host::{entropy, process};
+use crate::node::{Address, Credentials, DialSettings};
 #[cfg(feature = "tls-rustls")]
-use crate::node::{Address, Tls, TlsFiles};
-use crate::node::{Credentials, DialSettings};
+use crate::node::{Tls, TlsFiles};
 use crate::observe::{Event, EventHandler, Events};
 use crate::view::NodeStatusList;
 use quorlock_proto::lease_params::Drift;
