@@ -12,6 +12,7 @@
 mod exclusion;
 mod fencing;
 mod lock_attempt;
+mod moved_addresses;
 mod progress;
 mod record;
 mod redundancy;

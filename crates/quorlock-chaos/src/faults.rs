@@ -30,6 +30,8 @@ pub enum FaultKind {
     ScriptFlush,
     /// A replica that lags replaces the node.
     Failover,
+    /// The node's address moves to a blank server, and connections to the earlier server live on.
+    AddressMove,
     /// The memory is full.
     MemoryFull,
     /// Traffic is delayed, with jitter.
@@ -74,7 +76,7 @@ pub struct UnknownFault {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Kill,
         Self::DataLoss,
         Self::StaleData,
@@ -83,6 +85,7 @@ impl FaultKind {
         Self::Flush,
         Self::ScriptFlush,
         Self::Failover,
+        Self::AddressMove,
         Self::MemoryFull,
         Self::Latency,
         Self::Partition,
@@ -145,6 +148,10 @@ impl FaultKind {
             Self::Flush => ("flush", "a server's data is deleted (FLUSHALL)"),
             Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags replaces a server"),
+            Self::AddressMove => (
+                "address-move",
+                "a server's address moves to a blank server, and old connections live on",
+            ),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
             Self::Partition => ("partition", "nothing arrives, in either direction"),

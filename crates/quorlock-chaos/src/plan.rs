@@ -41,6 +41,8 @@ struct Planner {
     unbroken_from: HashMap<(usize, Subsystem), Duration>,
     /// When each node votes again after its planned faults and their probation.
     votes_from: Vec<Duration>,
+    /// When the nodes of the last planned address move vote again.
+    moved_until: Duration,
     /// When the last planned stale key is removed.
     stale_key_until: Duration,
     /// The planned error of each clock, in microseconds.
@@ -54,6 +56,7 @@ pub(crate) fn plan(input: &PlanInput) -> Vec<PlannedFault> {
         rng: SeededRng::for_part(input.seed, 1),
         unbroken_from: HashMap::new(),
         votes_from: vec![Duration::ZERO; input.nodes],
+        moved_until: Duration::ZERO,
         stale_key_until: Duration::ZERO,
         clock_gain_micros: vec![0; input.nodes],
         faults: Vec::new(),
@@ -91,7 +94,7 @@ impl Planner {
     fn plan_node_faults(&mut self) {
         let is_planned = |kind: &FaultKind| !kind.is_of_clients() && !kind.is_of_whole_run();
         let kinds: Vec<FaultKind> = self.input.kinds.iter().copied().filter(is_planned).collect();
-        let mut bag = Vec::new();
+        let (mut bag, mut unplanned) = (Vec::new(), Vec::new());
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
             // If little time is left, as in the shortest run, faults begin at once, so that at least one
@@ -100,13 +103,15 @@ impl Planner {
             let group_size = self.rng.between(1, 4);
             let mut group_end = at;
             for _ in 0..group_size {
-                let kind = self.draw_kind(&kinds, &mut bag);
+                let kind = self.draw_kind(&kinds, &mut bag, &mut unplanned);
                 let begins_at = at + self.millis(0, time_left.min(700));
                 let count = self.draw_node_count();
                 if let Some(fault) = self.plan_fault(kind, begins_at, count) {
                     group_end = group_end.max(fault.at + fault.duration);
                     self.add_probation(&fault);
                     self.faults.push(fault);
+                } else {
+                    unplanned.push(kind);
                 }
                 // A clock jump uses up the spare nodes, so it ends the group.
                 if kind == FaultKind::ClockJump {
@@ -129,6 +134,9 @@ impl Planner {
         for node in &fault.nodes {
             self.votes_from[*node] = self.votes_from[*node].max(votes_from);
         }
+        if kind == FaultKind::AddressMove {
+            self.moved_until = self.moved_until.max(votes_from);
+        }
     }
 
     fn plan_client_faults(&mut self) {
@@ -138,7 +146,7 @@ impl Planner {
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
             let (draw, is_holder) = (self.rng.next(), self.rng.draw_chance(60));
-            let (injection, duration) = match self.draw_kind(&kinds, &mut bag) {
+            let (injection, duration) = match self.draw_kind(&kinds, &mut bag, &mut Vec::new()) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, is_holder }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
                 _ => (Injection::ClientStop { draw }, self.input.ttl + self.millis(100, 1500)),
@@ -149,10 +157,17 @@ impl Planner {
     }
 
     /// Draws a kind from a bag that is refilled when it is empty: every kind comes once before one repeats.
-    fn draw_kind(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
+    /// Kinds for which there was no node or no time come first from the next bag.
+    fn draw_kind(
+        &mut self,
+        kinds: &[FaultKind],
+        bag: &mut Vec<FaultKind>,
+        unplanned: &mut Vec<FaultKind>,
+    ) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
             self.rng.shuffle(bag);
+            bag.append(unplanned);
         }
         bag.pop().expect("filled")
     }
@@ -164,9 +179,39 @@ impl Planner {
         self.rng.between(1, max) as usize
     }
 
+    /// When an address may move: when fewer nodes than the quorum can spare are yet to vote again. None if the
+    /// quorum can spare no node.
+    fn next_move(&self) -> Option<Duration> {
+        let mut votes_from = self.votes_from.clone();
+        votes_from.sort_unstable();
+        votes_from.get(self.input.quorum).copied()
+    }
+
+    /// Limits the nodes of a fault while an address is moved, and until its node votes again. Of the members,
+    /// a quorum must keep its data and addresses then. Otherwise old connections lead to one lock cluster, and
+    /// new ones to another.
+    fn keep_quorum_of_moved(&self, kind: FaultKind, at: Duration, nodes: &mut Vec<usize>) {
+        let is_limited = kind == FaultKind::AddressMove || at < self.moved_until;
+        if !is_limited || keeps_data_and_address(kind) {
+            return;
+        }
+        let is_recovering = |node: usize| self.votes_from[node] > at;
+        let recovering = (0..self.input.nodes).filter(|node| is_recovering(*node)).count();
+        let Some(mut room) = (self.input.nodes - self.input.quorum).checked_sub(recovering) else {
+            return nodes.clear();
+        };
+        nodes.retain(|node| {
+            let is_new = !is_recovering(*node);
+            let is_kept = !is_new || room > 0;
+            room -= usize::from(is_new && is_kept);
+            is_kept
+        });
+    }
+
     /// Plans one fault on nodes that are free for it. None if there is no such node, or too little time.
     fn plan_fault(&mut self, kind: FaultKind, at: Duration, count: usize) -> Option<PlannedFault> {
         let (injection, mut duration) = self.injection(kind);
+        let at = if kind == FaultKind::AddressMove { at.max(self.next_move()?) } else { at };
         // A stale key must stay long enough that waiting clients are observed.
         if kind != FaultKind::StaleKey {
             duration = duration.min(self.end().saturating_sub(at).max(MIN_FAULT));
@@ -189,6 +234,7 @@ impl Planner {
         };
         let mut free: Vec<usize> = (0..self.input.nodes).filter(is_free).collect();
         self.rng.shuffle(&mut free);
+        self.keep_quorum_of_moved(kind, at, &mut free);
         free.truncate(count);
         free.sort_unstable();
         if free.is_empty() || at + duration > self.end() {
@@ -244,6 +290,11 @@ impl Planner {
             FaultKind::Flush => Injection::Flush,
             FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
+            FaultKind::AddressMove => {
+                // Up to past the probation of the server that has the address now.
+                duration = self.millis(500, 4_000);
+                Injection::AddressMove { reset_side: usize::from(coin) }
+            }
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.rng.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
                 // Both directions together are well below the reply timeout, or well above it.
@@ -297,10 +348,20 @@ fn subsystems(kind: FaultKind) -> &'static [Subsystem] {
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Subsystem::Network],
         FaultKind::ClockSkew | FaultKind::ClockJump => &[Subsystem::Clock],
+        FaultKind::AddressMove => &[Subsystem::Server, Subsystem::Clock],
         // It does not prevent other clock faults.
         FaultKind::ClockOffset => &[],
         _ => &[Subsystem::Server],
     }
+}
+
+/// Whether a fault's nodes keep their data, their process, their clock and their address.
+fn keeps_data_and_address(kind: FaultKind) -> bool {
+    let keeps_data = matches!(
+        kind,
+        FaultKind::Pause | FaultKind::ClientPause | FaultKind::ScriptFlush | FaultKind::StaleKey
+    );
+    keeps_data || subsystems(kind) == [Subsystem::Network]
 }
 
 /// Clients hardly notice a shorter fault.

@@ -173,6 +173,7 @@ impl<'a> RunFacts<'a> {
     /// first event and its end.
     pub(crate) fn nodes_with_data_loss(&self, span: Span, data: NodeData) -> BTreeSet<usize> {
         let loses = |effect: &Effect| match (effect, data) {
+            (Effect::AddressMoved, _) => true,
             (Effect::DataLoss { locks, .. }, NodeData::Locks) => *locks,
             (Effect::DataLoss { fences, .. }, NodeData::Fences) => *fences,
             _ => false,
@@ -312,7 +313,12 @@ impl FaultWindow<'_> {
     /// Whether some or all clients cannot use the fault's nodes during the fault.
     pub(crate) fn is_unavailable(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::Paused | Effect::Unreachable | Effect::RejectsWrites => true,
+            Effect::Down
+            | Effect::Paused
+            | Effect::Unreachable
+            | Effect::RejectsWrites
+            // Some clients reach one server there, and some another.
+            | Effect::AddressMoved => true,
             // A delay of half the reply timeout is enough, because a busy machine may add the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
             Effect::DataLoss { .. }
@@ -333,7 +339,10 @@ impl FaultWindow<'_> {
     /// were changed.
     pub(crate) fn goes_on_probation(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
-            Effect::Down | Effect::DataLoss { .. } | Effect::ClockStep { .. } => true,
+            Effect::Down
+            | Effect::DataLoss { .. }
+            | Effect::AddressMoved
+            | Effect::ClockStep { .. } => true,
             Effect::ClockRate { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
             _ => false,
         })

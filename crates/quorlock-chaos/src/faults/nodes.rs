@@ -5,21 +5,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::injection::NO_EVICTION;
 use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
 
-/// The servers, their networks, and one spare server that becomes a replica.
+/// The servers, their networks, one spare server that becomes a replica, and blank servers to which addresses
+/// move.
 pub(crate) struct Nodes {
     all: Vec<Node>,
     spare: Mutex<Server>,
+    blank: Mutex<Vec<Server>>,
+    setup: Setup,
     /// The names of the locks' keys.
     keys: Vec<String>,
 }
 
 struct Node {
     server: Mutex<Server>,
+    /// The URL of the server, which bypasses the proxy.
+    direct_url: watch::Sender<String>,
     /// Locked during a fault of the server process.
     fault: Mutex<()>,
     proxy: Proxy,
@@ -44,10 +51,11 @@ impl Nodes {
         let spare = Mutex::new(servers.pop().expect("count + 1 servers were started"));
         let node = |server: Server| {
             let proxy = Proxy::in_front_of(&server, Sides::COUNT)?;
-            Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
+            let (direct_url, _) = watch::channel(server.url());
+            Ok(Node { server: Mutex::new(server), direct_url, fault: Mutex::new(()), proxy })
         };
         let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self { all, spare, keys })
+        Ok(Self { all, spare, blank: Mutex::default(), setup: setup.clone(), keys })
     }
 
     /// The URLs for clients of this side.
@@ -60,9 +68,20 @@ impl Nodes {
         (0..self.all.len()).map(|node| format!("node {node}")).collect()
     }
 
-    /// The URLs that bypass the proxies.
-    pub(crate) fn direct_urls(&self) -> Vec<String> {
-        self.all.iter().map(|node| lock(&node.server).url()).collect()
+    /// The URLs that bypass the proxies. They change when an address moves.
+    pub(crate) fn direct_urls(&self) -> Vec<watch::Receiver<String>> {
+        self.all.iter().map(|node| node.direct_url.subscribe()).collect()
+    }
+
+    /// Starts blank servers, so that this many addresses can move at once without a wait.
+    pub(crate) fn start_blank(&self, count: usize) -> Result<(), InjectionError> {
+        let servers = Fleet::start_with(count, &self.setup)?.into_servers();
+        self.blank().extend(servers);
+        Ok(())
+    }
+
+    fn blank(&self) -> MutexGuard<'_, Vec<Server>> {
+        self.blank.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -87,6 +106,7 @@ impl Nodes {
                 | Injection::Flush
                 | Injection::ScriptFlush
                 | Injection::Failover { .. }
+                | Injection::AddressMove { .. }
                 | Injection::MemoryFull { .. }
                 | Injection::StaleKey { .. }
         );
@@ -109,6 +129,11 @@ impl Nodes {
                 thread::sleep(lag);
                 Ok(Prepared::Spare(spare))
             }
+            Injection::AddressMove { .. } => {
+                let blank = self.blank().pop();
+                let blank = blank.map_or_else(|| Server::start(&self.setup), Ok)?;
+                Ok(Prepared::Blank(blank))
+            }
             Injection::DataLoss => Ok(Prepared::Data(Data::Empty)),
             _ => Ok(Prepared::Data(Data::Kept)),
         }
@@ -120,9 +145,9 @@ impl Nodes {
         node: usize,
         injection: Injection,
         duration: Duration,
-        prepared: &Prepared<'_>,
+        prepared: &mut Prepared<'_>,
     ) -> Result<(), InjectionError> {
-        let Node { server, proxy, .. } = &self.all[node];
+        let Node { server, proxy, direct_url, .. } = &self.all[node];
         let set = |sides: Sides, rules| sides.indexes().for_each(|side| proxy.set(side, rules));
         match injection {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => lock(server).kill(),
@@ -137,6 +162,19 @@ impl Nodes {
             Injection::Failover { .. } => {
                 if let Prepared::Spare(spare) = prepared {
                     lock(server).demote(spare)?;
+                }
+            }
+            Injection::AddressMove { reset_side } => {
+                if let Prepared::Blank(other) = prepared {
+                    let mut server = lock(server);
+                    // Servers of one node have one clock, because the checker has one clock for each node.
+                    if let (Some(clock), Some(earlier)) = (other.clock(), server.clock()) {
+                        clock.follow(earlier)?;
+                    }
+                    proxy.move_new_connections_to(other);
+                    proxy.reset(reset_side);
+                    std::mem::swap(&mut *server, other);
+                    direct_url.send_replace(server.url());
                 }
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
@@ -184,6 +222,13 @@ impl Nodes {
             // The pause ends by itself; PING returns when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
+            Injection::AddressMove { .. } => {
+                if let Prepared::Blank(mut earlier) = prepared {
+                    // Its connections end. A later move may use the server.
+                    earlier.restart(Data::Empty)?;
+                    self.blank().push(earlier);
+                }
+            }
             Injection::MemoryFull { .. } => limit_memory(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Latency { sides, .. }
             | Injection::Partition { sides }
@@ -217,6 +262,8 @@ impl Nodes {
 pub(crate) enum Prepared<'a> {
     Data(Data),
     Spare(MutexGuard<'a, Server>),
+    /// The server to which an address moves; after the move, the one from which it moved.
+    Blank(Server),
 }
 
 /// Limits the server's memory while no client is connected, so that each later client checks the new limit.

@@ -101,3 +101,35 @@ fn no_clock_error_reaches_half_a_probation() {
         }
     }
 }
+
+#[test]
+fn while_an_address_is_moved_a_quorum_keeps_its_data_and_addresses() {
+    let max_ttl = input(0).max_ttl;
+    let (mut moves, mut largest) = (0, 0);
+    for (seed, nodes) in (0..100).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+        let quorum = nodes / 2 + 1;
+        let faults = plan(&PlanInput { nodes, quorum, ..input(seed) });
+        let is_moved = |fault: &&PlannedFault| fault.injection.kind() == FaultKind::AddressMove;
+        let until = |fault: &PlannedFault| fault.at + fault.duration + max_ttl;
+        for moved in faults.iter().filter(is_moved) {
+            moves += 1;
+            let begins = faults.iter().map(|fault| fault.at).filter(|at| moved.at <= *at && *at < until(moved));
+            for at in begins {
+                let loses = |fault: &&PlannedFault| {
+                    !keeps_data_and_address(fault.injection.kind()) && fault.at <= at && at < until(fault)
+                };
+                let lossy = faults.iter().filter(loses).filter(|fault| !fault.injection.kind().is_of_whole_run());
+                let lossy: BTreeSet<usize> = lossy.flat_map(|fault| fault.nodes.iter().copied()).collect();
+                largest = largest.max(lossy.len());
+                assert!(lossy.len() <= nodes - quorum, "seed {seed}, {nodes} nodes: {lossy:?} at {at:?}");
+            }
+        }
+    }
+    assert!(moves > 200 && largest == 2, "{moves}, {largest}");
+}
+
+#[test]
+fn no_address_moves_where_the_quorum_can_spare_no_node() {
+    let kinds = BTreeSet::from([FaultKind::AddressMove]);
+    assert_eq!(plan(&PlanInput { nodes: 2, quorum: 2, kinds, ..input(1) }), []);
+}

@@ -19,7 +19,7 @@ use super::timing::{
     SLACK, STARVATION, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
-use crate::faults::{InjectionError, Nodes, PlannedFault, Prepared, Sides};
+use crate::faults::{FaultKind, InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, EventKind, History, NegativeControl, Settings};
 use crate::workload::ClientSpec;
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -52,6 +52,7 @@ pub(super) struct RunSpec<'a> {
 }
 
 /// The settings of the servers, and the matching ones of clients.
+#[derive(Clone)]
 pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
@@ -79,12 +80,14 @@ impl RunSpec<'_> {
         let server = nodes.with_server(0, server_name)?;
         for planned in self.whole_run_faults() {
             for node in &planned.nodes {
-                nodes.begin(*node, planned.injection, planned.duration, &Prepared::Data(Data::Kept))?;
+                nodes.begin(*node, planned.injection, planned.duration, &mut Prepared::Data(Data::Kept))?;
             }
         }
         if self.server.is_fenced {
-            initialize(nodes.direct_urls(), nodes.names())?;
+            let urls = nodes.direct_urls().iter().map(|url| url.borrow().clone()).collect();
+            initialize(urls, nodes.names())?;
         }
+        nodes.start_blank(self.moved_addresses())?;
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because the watchdog removes that in every case.
         let stores = nodes.with_server(0, |server| server.dir().join("stores"));
@@ -124,6 +127,12 @@ impl RunSpec<'_> {
     /// The faults that last from before the first client to the end.
     fn whole_run_faults(&self) -> impl Iterator<Item = &PlannedFault> {
         self.faults.iter().filter(|planned| planned.injection.kind().is_of_whole_run())
+    }
+
+    /// The largest number of addresses that one fault moves.
+    fn moved_addresses(&self) -> usize {
+        let moves = self.faults.iter().filter(|fault| fault.injection.kind() == FaultKind::AddressMove);
+        moves.map(|fault| fault.nodes.len()).max().unwrap_or(0)
     }
 
     fn settings(&self, server: String) -> Settings {

@@ -31,8 +31,8 @@ impl RunState<'_> {
         let (remaining, end_recorded) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = on_each_node(nodes, |node| {
             let _reservation = self.nodes.reserve(node, *injection);
-            let prepared = self.nodes.prepare(node, *injection)?;
-            self.nodes.begin(node, *injection, *duration, &prepared)?;
+            let mut prepared = self.nodes.prepare(node, *injection)?;
+            self.nodes.begin(node, *injection, *duration, &mut prepared)?;
             if remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.log.record(EventKind::FaultApplied { fault });
             }
