@@ -10,6 +10,7 @@
 //! the run also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
 
 mod exclusion;
+mod fault_window;
 mod fencing;
 mod lock_attempt;
 mod moved_addresses;

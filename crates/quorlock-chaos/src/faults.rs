@@ -2,6 +2,7 @@
 
 mod injection;
 mod nodes;
+mod reconfiguration;
 mod stale;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,8 @@ pub enum FaultKind {
     Failover,
     /// The node's address moves to a blank server, and connections to the earlier server live on.
     AddressMove,
+    /// A node is exchanged for another server, and then that server for the node, by reconfigurations.
+    Reconfiguration,
     /// The memory is full.
     MemoryFull,
     /// Traffic is delayed, with jitter.
@@ -76,7 +79,7 @@ pub struct UnknownFault {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::DataLoss,
         Self::StaleData,
@@ -86,6 +89,7 @@ impl FaultKind {
         Self::ScriptFlush,
         Self::Failover,
         Self::AddressMove,
+        Self::Reconfiguration,
         Self::MemoryFull,
         Self::Latency,
         Self::Partition,
@@ -148,9 +152,12 @@ impl FaultKind {
             Self::Flush => ("flush", "a server's data is deleted (FLUSHALL)"),
             Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags replaces a server"),
-            Self::AddressMove => (
-                "address-move",
-                "a server's address moves to a blank server, and old connections live on",
+            Self::AddressMove => {
+                ("address-move", "a server's address moves to a blank server, and old connections live on")
+            }
+            Self::Reconfiguration => (
+                "reconfiguration",
+                "a node is exchanged for another server and back, and half of these reconfigurations are interrupted",
             ),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
@@ -185,6 +192,8 @@ impl FaultKind {
         match self {
             // Stale keys stay for up to 5 s, so that waiting clients are observed.
             Self::StaleKey => 11,
+            // Two exchanges, each with a probation.
+            Self::Reconfiguration => 13,
             _ => 5,
         }
     }
@@ -195,6 +204,9 @@ impl FaultKind {
         let reason = match self {
             Self::StaleKey => {
                 ": the keys stay for up to 5 s, so that clients are observed waiting, and then recovery follows"
+            }
+            Self::Reconfiguration => {
+                ": there are two exchanges with a probation each, and then recovery follows"
             }
             _ => "",
         };
@@ -211,6 +223,25 @@ impl FaultKind {
     #[must_use]
     pub const fn is_of_whole_run(self) -> bool {
         matches!(self, Self::ClockOffset)
+    }
+
+    /// Whether its nodes keep their data, their process, their clock and their address.
+    #[must_use]
+    pub const fn keeps_data_and_address(self) -> bool {
+        matches!(
+            self,
+            Self::Pause
+                | Self::ClientPause
+                | Self::ScriptFlush
+                | Self::StaleKey
+                | Self::Latency
+                | Self::Partition
+                | Self::AsymmetricPartition
+                | Self::Reset
+                | Self::HalfOpen
+                | Self::NoRead
+                | Self::Truncate
+        )
     }
 
     /// Whether it affects clients, and not nodes.

@@ -4,6 +4,7 @@
 //! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins
 //! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration.
 
+mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,8 @@ struct Planner {
     votes_from: Vec<Duration>,
     /// When the nodes of the last planned address move vote again.
     moved_until: Duration,
+    /// When the last planned reconfiguration has ended.
+    reconfigured_by: Duration,
     /// When the last planned stale key is removed.
     stale_key_until: Duration,
     /// The planned error of each clock, in microseconds.
@@ -57,6 +60,7 @@ pub(crate) fn plan(input: &PlanInput) -> Vec<PlannedFault> {
         unbroken_from: HashMap::new(),
         votes_from: vec![Duration::ZERO; input.nodes],
         moved_until: Duration::ZERO,
+        reconfigured_by: Duration::ZERO,
         stale_key_until: Duration::ZERO,
         clock_gain_micros: vec![0; input.nodes],
         faults: Vec::new(),
@@ -137,6 +141,9 @@ impl Planner {
         if kind == FaultKind::AddressMove {
             self.moved_until = self.moved_until.max(votes_from);
         }
+        if kind == FaultKind::Reconfiguration {
+            self.reconfigured_by = self.reconfigured_by.max(votes_from);
+        }
     }
 
     fn plan_client_faults(&mut self) {
@@ -179,41 +186,12 @@ impl Planner {
         self.rng.between(1, max) as usize
     }
 
-    /// When an address may move: when fewer nodes than the quorum can spare are yet to vote again. None if the
-    /// quorum can spare no node.
-    fn next_move(&self) -> Option<Duration> {
-        let mut votes_from = self.votes_from.clone();
-        votes_from.sort_unstable();
-        votes_from.get(self.input.quorum).copied()
-    }
-
-    /// Limits the nodes of a fault while an address is moved, and until its node votes again. Of the members,
-    /// a quorum must keep its data and addresses then. Otherwise old connections lead to one lock cluster, and
-    /// new ones to another.
-    fn keep_quorum_of_moved(&self, kind: FaultKind, at: Duration, nodes: &mut Vec<usize>) {
-        let is_limited = kind == FaultKind::AddressMove || at < self.moved_until;
-        if !is_limited || keeps_data_and_address(kind) {
-            return;
-        }
-        let is_recovering = |node: usize| self.votes_from[node] > at;
-        let recovering = (0..self.input.nodes).filter(|node| is_recovering(*node)).count();
-        let Some(mut room) = (self.input.nodes - self.input.quorum).checked_sub(recovering) else {
-            return nodes.clear();
-        };
-        nodes.retain(|node| {
-            let is_new = !is_recovering(*node);
-            let is_kept = !is_new || room > 0;
-            room -= usize::from(is_new && is_kept);
-            is_kept
-        });
-    }
-
     /// Plans one fault on nodes that are free for it. None if there is no such node, or too little time.
     fn plan_fault(&mut self, kind: FaultKind, at: Duration, count: usize) -> Option<PlannedFault> {
         let (injection, mut duration) = self.injection(kind);
-        let at = if kind == FaultKind::AddressMove { at.max(self.next_move()?) } else { at };
-        // A stale key must stay long enough that waiting clients are observed.
-        if kind != FaultKind::StaleKey {
+        let at = at.max(self.earliest(kind)?);
+        // A stale key must stay long enough that waiting clients are observed. A reconfiguration takes its time.
+        if !matches!(kind, FaultKind::StaleKey | FaultKind::Reconfiguration) {
             duration = duration.min(self.end().saturating_sub(at).max(MIN_FAULT));
         }
         let spare = (self.input.nodes - self.input.quorum).max(1);
@@ -221,7 +199,7 @@ impl Planner {
         let count = match kind {
             // One spare server replaces one node at a time; a healthy lock has one spare node for one wrong
             // clock.
-            FaultKind::Failover | FaultKind::ClockJump => 1,
+            FaultKind::Failover | FaultKind::ClockJump | FaultKind::Reconfiguration => 1,
             FaultKind::StaleKey => spare,
             _ => count,
         };
@@ -234,7 +212,7 @@ impl Planner {
         };
         let mut free: Vec<usize> = (0..self.input.nodes).filter(is_free).collect();
         self.rng.shuffle(&mut free);
-        self.keep_quorum_of_moved(kind, at, &mut free);
+        self.limit_data_loss(kind, at, &mut free);
         free.truncate(count);
         free.sort_unstable();
         if free.is_empty() || at + duration > self.end() {
@@ -252,25 +230,6 @@ impl Planner {
             self.unbroken_from.extend(hit.iter().map(|subsystem| ((*node, *subsystem), until)));
         }
         Some(PlannedFault { at, duration, nodes: free, injection })
-    }
-
-    /// Changes a clock fault so that it reduces the error of wrong clocks, and never increases it. When nodes
-    /// lose data, fencing numbers are ordered only if clock errors are below a bound.
-    fn clamp_clock_change(&mut self, injection: Injection, nodes: &[usize], duration: Duration) -> Injection {
-        let error_micros: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
-        if let Injection::ClockJump { micros } = injection
-            && error_micros.abs() >= WRONG_CLOCK_MICROS
-        {
-            return Injection::ClockJump { micros: -error_micros.signum() * micros.abs() };
-        }
-        let Injection::ClockSkew { mut ppm } = injection else { return injection };
-        if error_micros.signum() == ppm.signum() {
-            ppm = -ppm;
-        }
-        for node in nodes {
-            self.clock_gain_micros[*node] += duration.as_millis() as i64 * ppm / 1_000;
-        }
-        Injection::ClockSkew { ppm }
     }
 
     fn injection(&mut self, kind: FaultKind) -> (Injection, Duration) {
@@ -294,6 +253,12 @@ impl Planner {
                 // Up to past the probation of the server that has the address now.
                 duration = self.millis(500, 4_000);
                 Injection::AddressMove { reset_side: usize::from(coin) }
+            }
+            FaultKind::Reconfiguration => {
+                // The two exchanges, each with a probation, and a second in between.
+                duration = RECONFIGURATION;
+                let after = self.rng.between(0, self.input.max_ttl.as_millis() as u64 * 3 / 2);
+                Injection::Reconfiguration { interrupted_after: coin.then(|| Duration::from_millis(after)) }
             }
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.rng.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
@@ -348,20 +313,11 @@ fn subsystems(kind: FaultKind) -> &'static [Subsystem] {
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Subsystem::Network],
         FaultKind::ClockSkew | FaultKind::ClockJump => &[Subsystem::Clock],
-        FaultKind::AddressMove => &[Subsystem::Server, Subsystem::Clock],
+        FaultKind::AddressMove | FaultKind::Reconfiguration => &[Subsystem::Server, Subsystem::Clock],
         // It does not prevent other clock faults.
         FaultKind::ClockOffset => &[],
         _ => &[Subsystem::Server],
     }
-}
-
-/// Whether a fault's nodes keep their data, their process, their clock and their address.
-fn keeps_data_and_address(kind: FaultKind) -> bool {
-    let keeps_data = matches!(
-        kind,
-        FaultKind::Pause | FaultKind::ClientPause | FaultKind::ScriptFlush | FaultKind::StaleKey
-    );
-    keeps_data || subsystems(kind) == [Subsystem::Network]
 }
 
 /// Clients hardly notice a shorter fault.
@@ -372,13 +328,13 @@ const FIRST_FAULT_AT: Duration = Duration::from_secs(1);
 const QUIET_END: Duration = Duration::from_millis(1500);
 /// The pause between two faults of one subsystem, for restarts, replicas and copies.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
+/// The expected duration of a reconfiguration. It may take longer: faults that lose data wait for its end.
+const RECONFIGURATION: Duration = Duration::from_millis(6_500);
 /// By how much a skewed clock runs fast or slow: 10 %.
 const SKEW_PPM: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own
 /// fencing number. Less than half the probation, on which the order of fencing numbers depends.
 const OFFSET_MICROS: i64 = -600_000;
-/// From this error on, a clock is only corrected. A jump is at most 0.5 s.
-const WRONG_CLOCK_MICROS: i64 = 300_000;
 const POLICIES: [&str; 8] = [
     "noeviction",
     "allkeys-lru",

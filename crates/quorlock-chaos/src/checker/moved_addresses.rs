@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::run_facts::FaultWindow;
+use super::fault_window::FaultWindow;
 use super::{RunFacts, Span};
 use crate::history::Effect;
 
@@ -24,15 +24,17 @@ pub(super) fn excuse(facts: &RunFacts<'_>, span: Span) -> Option<String> {
     let mut begins = begins.filter(|at| near.from <= *at && *at <= near.to);
     let is_beyond = begins.any(|at| {
         let at = || recovering().filter(|(_, span)| span.from <= at && at <= span.to);
-        let nodes: BTreeSet<usize> = at().flat_map(|(window, _)| window.fault.nodes.iter().copied()).collect();
+        let nodes: BTreeSet<usize> =
+            at().flat_map(|(window, _)| window.fault.nodes.iter().copied()).collect();
         nodes.len() > spare_count && at().any(|(window, _)| moves(window))
     });
     is_beyond.then(|| "addresses moved, and too few nodes kept their data and address".to_owned())
 }
 
 fn loses_memory_or_address(window: &FaultWindow<'_>) -> bool {
-    moves(window)
-        || window.fault.effects.iter().any(|effect| matches!(effect, Effect::Down | Effect::DataLoss { .. }))
+    window.fault.effects.iter().any(|effect| {
+        matches!(effect, Effect::Down | Effect::DataLoss { .. } | Effect::AddressMoved | Effect::LeavesRoster)
+    })
 }
 
 fn moves(window: &FaultWindow<'_>) -> bool {

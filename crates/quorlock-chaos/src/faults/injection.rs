@@ -41,6 +41,10 @@ pub(crate) enum Injection {
         /// connections of the other side live on until the fault ends.
         reset_side: usize,
     },
+    Reconfiguration {
+        /// When each of the two reconfigurations is interrupted, and then run again.
+        interrupted_after: Option<Duration>,
+    },
     MemoryFull {
         policy: &'static str,
     },
@@ -125,6 +129,7 @@ impl Injection {
             Self::ScriptFlush => FaultKind::ScriptFlush,
             Self::Failover { .. } => FaultKind::Failover,
             Self::AddressMove { .. } => FaultKind::AddressMove,
+            Self::Reconfiguration { .. } => FaultKind::Reconfiguration,
             Self::MemoryFull { .. } => FaultKind::MemoryFull,
             Self::Latency { .. } => FaultKind::Latency,
             Self::Partition { .. } => FaultKind::Partition,
@@ -173,6 +178,7 @@ impl Injection {
             Self::ScriptFlush => Vec::new(),
             Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::RejectsWrites],
             Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::RejectsWrites, data_loss],
+            Self::Reconfiguration { .. } => vec![Effect::LeavesRoster],
             Self::AddressMove { .. } => vec![Effect::AddressMoved],
             Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
@@ -200,6 +206,9 @@ impl fmt::Display for Injection {
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
             Self::AddressMove { reset_side } => {
                 write!(f, "connections of every second client ({}) live on", SIDE_NAMES[1 - reset_side])
+            }
+            Self::Reconfiguration { interrupted_after: Some(after) } => {
+                write!(f, "interrupted after {} ms, and run again", after.as_millis())
             }
             Self::MemoryFull { policy } => f.write_str(policy),
             Self::Latency { sides, delay, jitter } => {

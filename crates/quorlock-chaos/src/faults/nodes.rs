@@ -1,13 +1,17 @@
 //! Injects faults into the nodes of a run: real servers, each behind a proxy.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::injection::NO_EVICTION;
+use super::reconfiguration::exchange;
 use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
@@ -18,6 +22,9 @@ pub(crate) struct Nodes {
     all: Vec<Node>,
     spare: Mutex<Server>,
     blank: Mutex<Vec<Server>>,
+    /// Locked for reading during a fault that may lose data, and for writing during a reconfiguration. Clients do
+    /// not know the other server, so they give no server a seat meanwhile.
+    roster: RwLock<()>,
     setup: Setup,
     /// The names of the locks' keys.
     keys: Vec<String>,
@@ -41,6 +48,8 @@ pub(crate) enum InjectionError {
     Redis(#[from] RedisError),
     #[error("a system call failed: {0}")]
     System(#[from] io::Error),
+    #[error("a node was not exchanged: {0}")]
+    Reconfiguration(String),
     #[error("the clock of this server cannot be set")]
     NoClock,
 }
@@ -50,12 +59,19 @@ impl Nodes {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("count + 1 servers were started"));
         let node = |server: Server| {
-            let proxy = Proxy::in_front_of(&server, Sides::COUNT)?;
+            let proxy = Proxy::in_front_of(&server, Sides::COUNT + 1)?;
             let (direct_url, _) = watch::channel(server.url());
             Ok(Node { server: Mutex::new(server), direct_url, fault: Mutex::new(()), proxy })
         };
         let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self { all, spare, blank: Mutex::default(), setup: setup.clone(), keys })
+        Ok(Self {
+            all,
+            spare,
+            blank: Mutex::default(),
+            roster: RwLock::default(),
+            setup: setup.clone(),
+            keys,
+        })
     }
 
     /// The URLs for clients of this side.
@@ -63,9 +79,15 @@ impl Nodes {
         self.all.iter().map(|node| node.proxy.url(side)).collect()
     }
 
-    /// The names of the nodes, the same for all clients.
+    /// The URLs at which faults of the network do not take place.
+    fn unbroken_urls(&self) -> Vec<String> {
+        self.urls(UNBROKEN_SIDE)
+    }
+
+    /// The names of the nodes, the same for all clients: the unbroken addresses, which a reconfiguration uses.
     pub(crate) fn names(&self) -> Vec<String> {
-        (0..self.all.len()).map(|node| format!("node {node}")).collect()
+        let urls = self.unbroken_urls().into_iter();
+        urls.map(|url| url.trim_start_matches("redis://").to_owned()).collect()
     }
 
     /// The URLs that bypass the proxies. They change when an address moves.
@@ -93,6 +115,18 @@ impl Nodes {
         action(&lock(&self.all[node].server))
     }
 
+    /// Waits until no reconfiguration is under way, if the fault may lose data; or, if it is a reconfiguration,
+    /// until no such fault is.
+    pub(crate) fn reserve_roster(&self, injection: Injection) -> RosterReservation<'_> {
+        if let Injection::Reconfiguration { .. } = injection {
+            let guard = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+            return RosterReservation { _write: Some(guard), _read: None };
+        }
+        let is_shared = !injection.kind().keeps_data_and_address();
+        let guard = is_shared.then(|| self.roster.read().unwrap_or_else(PoisonError::into_inner));
+        RosterReservation { _write: None, _read: guard }
+    }
+
     /// Waits until no other fault affects the server process. Restarts and replicas may take longer than
     /// planned. Faults of networks and clocks do not wait.
     pub(crate) fn reserve(&self, node: usize, injection: Injection) -> Option<MutexGuard<'_, ()>> {
@@ -107,6 +141,7 @@ impl Nodes {
                 | Injection::ScriptFlush
                 | Injection::Failover { .. }
                 | Injection::AddressMove { .. }
+                | Injection::Reconfiguration { .. }
                 | Injection::MemoryFull { .. }
                 | Injection::StaleKey { .. }
         );
@@ -129,10 +164,14 @@ impl Nodes {
                 thread::sleep(lag);
                 Ok(Prepared::Spare(spare))
             }
-            Injection::AddressMove { .. } => {
+            Injection::AddressMove { .. } | Injection::Reconfiguration { .. } => {
                 let blank = self.blank().pop();
                 let blank = blank.map_or_else(|| Server::start(&self.setup), Ok)?;
-                Ok(Prepared::Blank(blank))
+                // It has the clock of the node, because the checker has one clock for each node.
+                if let (Some(clock), Some(earlier)) = (blank.clock(), server.clock()) {
+                    clock.follow(earlier)?;
+                }
+                Ok(Prepared::Blank(Box::new(blank)))
             }
             Injection::DataLoss => Ok(Prepared::Data(Data::Empty)),
             _ => Ok(Prepared::Data(Data::Kept)),
@@ -167,14 +206,16 @@ impl Nodes {
             Injection::AddressMove { reset_side } => {
                 if let Prepared::Blank(other) = prepared {
                     let mut server = lock(server);
-                    // Servers of one node have one clock, because the checker has one clock for each node.
-                    if let (Some(clock), Some(earlier)) = (other.clock(), server.clock()) {
-                        clock.follow(earlier)?;
-                    }
                     proxy.move_new_connections_to(other);
                     proxy.reset(reset_side);
-                    std::mem::swap(&mut *server, other);
+                    std::mem::swap(&mut *server, &mut **other);
                     direct_url.send_replace(server.url());
+                }
+            }
+            Injection::Reconfiguration { interrupted_after } => {
+                if let Prepared::Blank(other) = prepared {
+                    let (before, after) = self.lists(node, other);
+                    exchange(&before, &after, interrupted_after).map_err(InjectionError::Reconfiguration)?;
                 }
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
@@ -222,11 +263,19 @@ impl Nodes {
             // The pause ends by itself; PING returns when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
+            Injection::Reconfiguration { interrupted_after } => {
+                if let Prepared::Blank(mut other) = prepared {
+                    let (before, after) = self.lists(node, &other);
+                    exchange(&after, &before, interrupted_after).map_err(InjectionError::Reconfiguration)?;
+                    other.restart(Data::Empty)?;
+                    self.blank().push(*other);
+                }
+            }
             Injection::AddressMove { .. } => {
                 if let Prepared::Blank(mut earlier) = prepared {
                     // Its connections end. A later move may use the server.
                     earlier.restart(Data::Empty)?;
-                    self.blank().push(earlier);
+                    self.blank().push(*earlier);
                 }
             }
             Injection::MemoryFull { .. } => limit_memory(&lock(server), proxy, NO_EVICTION, "0")?,
@@ -258,12 +307,29 @@ impl Nodes {
     }
 }
 
+impl Nodes {
+    /// The URLs of all nodes, and the same with another server instead of this node.
+    fn lists(&self, node: usize, other: &Server) -> (Vec<String>, Vec<String>) {
+        let before = self.unbroken_urls();
+        let mut after = before.clone();
+        after[node] = other.url();
+        (before, after)
+    }
+}
+
+/// Keeps faults that may lose data and reconfigurations apart, until it is dropped.
+pub(crate) struct RosterReservation<'a> {
+    _write: Option<RwLockWriteGuard<'a, ()>>,
+    _read: Option<RwLockReadGuard<'a, ()>>,
+}
+
 /// What a fault needs, prepared before it begins.
 pub(crate) enum Prepared<'a> {
     Data(Data),
     Spare(MutexGuard<'a, Server>),
-    /// The server to which an address moves; after the move, the one from which it moved.
-    Blank(Server),
+    /// The server to which an address moves; after the move, the one from which it moved. Or the server that has
+    /// the seat of a node during a reconfiguration.
+    Blank(Box<Server>),
 }
 
 /// Limits the server's memory while no client is connected, so that each later client checks the new limit.
@@ -284,3 +350,6 @@ fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Re
 fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The side of each proxy that no fault of the network hits.
+const UNBROKEN_SIDE: usize = Sides::COUNT;

@@ -31,11 +31,7 @@ enum ConnectionFault {
 }
 
 impl Connection {
-    pub(super) fn new(
-        client: TcpStream,
-        rules: watch::Receiver<Rules>,
-        number: u64,
-    ) -> Self {
+    pub(super) fn new(client: TcpStream, rules: watch::Receiver<Rules>, number: u64) -> Self {
         let initial = *rules.borrow();
         Self { client, rules, initial, number }
     }

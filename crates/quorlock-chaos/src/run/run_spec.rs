@@ -87,7 +87,7 @@ impl RunSpec<'_> {
             let urls = nodes.direct_urls().iter().map(|url| url.borrow().clone()).collect();
             initialize(urls, nodes.names())?;
         }
-        nodes.start_blank(self.moved_addresses())?;
+        nodes.start_blank(self.blank_servers())?;
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because the watchdog removes that in every case.
         let stores = nodes.with_server(0, |server| server.dir().join("stores"));
@@ -129,10 +129,13 @@ impl RunSpec<'_> {
         self.faults.iter().filter(|planned| planned.injection.kind().is_of_whole_run())
     }
 
-    /// The largest number of addresses that one fault moves.
-    fn moved_addresses(&self) -> usize {
-        let moves = self.faults.iter().filter(|fault| fault.injection.kind() == FaultKind::AddressMove);
-        moves.map(|fault| fault.nodes.len()).max().unwrap_or(0)
+    /// The largest number of blank servers that one fault needs.
+    fn blank_servers(&self) -> usize {
+        let needs = |fault: &&PlannedFault| {
+            matches!(fault.injection.kind(), FaultKind::AddressMove | FaultKind::Reconfiguration)
+        };
+        let faults = self.faults.iter().filter(needs);
+        faults.map(|fault| fault.nodes.len()).max().unwrap_or(0)
     }
 
     fn settings(&self, server: String) -> Settings {

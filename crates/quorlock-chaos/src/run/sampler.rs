@@ -25,7 +25,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Starts to sample these keys on each of these nodes.
-    pub(super) fn start(urls: Vec<watch::Receiver<String>>, keys: &[String], log: &Arc<EventLog>) -> io::Result<Self> {
+    pub(super) fn start(
+        urls: Vec<watch::Receiver<String>>,
+        keys: &[String],
+        log: &Arc<EventLog>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(StopSignal::default());
         let mut sampler = Self { stop: Arc::clone(&stop), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {

@@ -17,6 +17,8 @@ pub(super) const SLACK: Duration = Duration::from_millis(600);
 pub(super) const TARGET_TRIES: u32 = 60;
 pub(super) const TARGET_PAUSE: Duration = Duration::from_millis(5);
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a node is not in the roster, between two reconfigurations.
+pub(super) const BETWEEN_EXCHANGES: Duration = Duration::from_secs(1);
 /// The time for a client to read its command.
 pub(super) const BLOCK_SLACK: Duration = Duration::from_millis(50);
 /// The time for all clients to end.
