@@ -8,7 +8,7 @@ mod stale;
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(crate) use injection::{Injection, PlannedFault, Sides};
+pub(crate) use injection::{Injection, Interruption, PlannedFault, Sides};
 pub(crate) use nodes::{InjectionError, Nodes, Prepared};
 
 /// A kind of fault.
@@ -157,7 +157,7 @@ impl FaultKind {
             }
             Self::Reconfiguration => (
                 "reconfiguration",
-                "a node is exchanged for another server and back, and half of these reconfigurations are interrupted",
+                "a node is exchanged for another server and back, under load, also with interruptions",
             ),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
@@ -193,7 +193,7 @@ impl FaultKind {
             // Stale keys stay for up to 5 s, so that waiting clients are observed.
             Self::StaleKey => 11,
             // Two exchanges, each with a probation.
-            Self::Reconfiguration => 13,
+            Self::Reconfiguration => 17,
             _ => 5,
         }
     }

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
+use crate::faults::{FaultKind, Injection, Interruption, PlannedFault, Sides};
 use crate::seeded_rng::SeededRng;
 
 /// The input of a plan.
@@ -101,20 +101,27 @@ impl Planner {
         let (mut bag, mut unplanned) = (Vec::new(), Vec::new());
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
+            // Kinds for which there was no node or no time come next.
+            if at >= self.reconfigured_by {
+                bag.append(&mut unplanned);
+            }
             // If little time is left, as in the shortest run, faults begin at once, so that at least one
             // fits.
             let time_left = self.end().saturating_sub(at + MIN_FAULT).as_millis() as u64;
             let group_size = self.rng.between(1, 4);
             let mut group_end = at;
             for _ in 0..group_size {
-                let kind = self.draw_kind(&kinds, &mut bag, &mut unplanned);
+                let kind = self.draw_kind(&kinds, &mut bag);
                 let begins_at = at + self.millis(0, time_left.min(700));
                 let count = self.draw_node_count();
                 if let Some(fault) = self.plan_fault(kind, begins_at, count) {
-                    group_end = group_end.max(fault.at + fault.duration);
+                    // A reconfiguration goes on under the next groups, of faults without data loss.
+                    if kind != FaultKind::Reconfiguration {
+                        group_end = group_end.max(fault.at + fault.duration);
+                    }
                     self.add_probation(&fault);
                     self.faults.push(fault);
-                } else {
+                } else if !unplanned.contains(&kind) {
                     unplanned.push(kind);
                 }
                 // A clock jump uses up the spare nodes, so it ends the group.
@@ -153,7 +160,7 @@ impl Planner {
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
             let (draw, is_holder) = (self.rng.next(), self.rng.draw_chance(60));
-            let (injection, duration) = match self.draw_kind(&kinds, &mut bag, &mut Vec::new()) {
+            let (injection, duration) = match self.draw_kind(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, is_holder }, Duration::ZERO),
                 FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
                 _ => (Injection::ClientStop { draw }, self.input.ttl + self.millis(100, 1500)),
@@ -164,17 +171,10 @@ impl Planner {
     }
 
     /// Draws a kind from a bag that is refilled when it is empty: every kind comes once before one repeats.
-    /// Kinds for which there was no node or no time come first from the next bag.
-    fn draw_kind(
-        &mut self,
-        kinds: &[FaultKind],
-        bag: &mut Vec<FaultKind>,
-        unplanned: &mut Vec<FaultKind>,
-    ) -> FaultKind {
+    fn draw_kind(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
             self.rng.shuffle(bag);
-            bag.append(unplanned);
         }
         bag.pop().expect("filled")
     }
@@ -189,7 +189,7 @@ impl Planner {
     /// Plans one fault on nodes that are free for it. None if there is no such node, or too little time.
     fn plan_fault(&mut self, kind: FaultKind, at: Duration, count: usize) -> Option<PlannedFault> {
         let (injection, mut duration) = self.injection(kind);
-        let at = at.max(self.earliest(kind)?);
+        let at = self.earliest(kind, at)?;
         // A stale key must stay long enough that waiting clients are observed. A reconfiguration takes its time.
         if !matches!(kind, FaultKind::StaleKey | FaultKind::Reconfiguration) {
             duration = duration.min(self.end().saturating_sub(at).max(MIN_FAULT));
@@ -255,10 +255,13 @@ impl Planner {
                 Injection::AddressMove { reset_side: usize::from(coin) }
             }
             FaultKind::Reconfiguration => {
-                // The two exchanges, each with a probation, and a second in between.
-                duration = RECONFIGURATION;
-                let after = self.rng.between(0, self.input.max_ttl.as_millis() as u64 * 3 / 2);
-                Injection::Reconfiguration { interrupted_after: coin.then(|| Duration::from_millis(after)) }
+                let max_ttl_ms = self.input.max_ttl.as_millis() as u64;
+                let (after, is_return) = (self.millis(0, max_ttl_ms * 5 / 4), self.rng.draw_chance(50));
+                let interruption = coin.then_some(Interruption { after, is_return });
+                // Before each of the two exchanges, earlier locks end; after it, there is a probation.
+                duration = 4 * self.input.max_ttl + RECONFIGURATION_PAUSES;
+                duration += interruption.map_or(Duration::ZERO, |interruption| interruption.after);
+                Injection::Reconfiguration { interruption }
             }
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.rng.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
@@ -328,8 +331,8 @@ const FIRST_FAULT_AT: Duration = Duration::from_secs(1);
 const QUIET_END: Duration = Duration::from_millis(1500);
 /// The pause between two faults of one subsystem, for restarts, replicas and copies.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
-/// The expected duration of a reconfiguration. It may take longer: faults that lose data wait for its end.
-const RECONFIGURATION: Duration = Duration::from_millis(6_500);
+/// The time between the two exchanges of a reconfiguration, and for their steps.
+const RECONFIGURATION_PAUSES: Duration = Duration::from_millis(1_500);
 /// By how much a skewed clock runs fast or slow: 10 %.
 const SKEW_PPM: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own

@@ -2,6 +2,7 @@
 
 mod client_pool;
 mod log;
+mod roster_limits;
 mod run_spec;
 mod sampler;
 mod stop_signal;

@@ -42,8 +42,7 @@ pub(crate) enum Injection {
         reset_side: usize,
     },
     Reconfiguration {
-        /// When each of the two reconfigurations is interrupted, and then run again.
-        interrupted_after: Option<Duration>,
+        interruption: Option<Interruption>,
     },
     MemoryFull {
         policy: &'static str,
@@ -97,6 +96,14 @@ pub(crate) enum Injection {
     BlockRuntime {
         draw: u64,
     },
+}
+
+/// When one of the two reconfigurations is interrupted. It is run again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interruption {
+    pub(crate) after: Duration,
+    /// Whether it is the second of the two, which gives the node its seat back.
+    pub(crate) is_return: bool,
 }
 
 /// The sides of the network that are affected. Even and odd client processes use different sides.
@@ -207,8 +214,9 @@ impl fmt::Display for Injection {
             Self::AddressMove { reset_side } => {
                 write!(f, "connections of every second client ({}) live on", SIDE_NAMES[1 - reset_side])
             }
-            Self::Reconfiguration { interrupted_after: Some(after) } => {
-                write!(f, "interrupted after {} ms, and run again", after.as_millis())
+            Self::Reconfiguration { interruption: Some(Interruption { after, is_return }) } => {
+                let which = if *is_return { "second" } else { "first" };
+                write!(f, "the {which} of two is interrupted after {} ms, and run again", after.as_millis())
             }
             Self::MemoryFull { policy } => f.write_str(policy),
             Self::Latency { sides, delay, jitter } => {

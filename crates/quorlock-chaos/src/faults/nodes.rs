@@ -4,7 +4,7 @@
 mod tests;
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ pub(crate) struct Nodes {
     all: Vec<Node>,
     spare: Mutex<Server>,
     blank: Mutex<Vec<Server>>,
-    /// Locked for reading during a fault that may lose data, and for writing during a reconfiguration. Clients do
-    /// not know the other server, so they give no server a seat meanwhile.
-    roster: RwLock<()>,
     setup: Setup,
     /// The names of the locks' keys.
     keys: Vec<String>,
@@ -64,14 +61,7 @@ impl Nodes {
             Ok(Node { server: Mutex::new(server), direct_url, fault: Mutex::new(()), proxy })
         };
         let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self {
-            all,
-            spare,
-            blank: Mutex::default(),
-            roster: RwLock::default(),
-            setup: setup.clone(),
-            keys,
-        })
+        Ok(Self { all, spare, blank: Mutex::default(), setup: setup.clone(), keys })
     }
 
     /// The URLs for clients of this side.
@@ -113,18 +103,6 @@ impl Nodes {
     /// Calls a closure with a node's server, bypassing the proxy.
     pub(crate) fn with_server<T>(&self, node: usize, action: impl FnOnce(&Server) -> T) -> T {
         action(&lock(&self.all[node].server))
-    }
-
-    /// Waits until no reconfiguration is under way, if the fault may lose data; or, if it is a reconfiguration,
-    /// until no such fault is.
-    pub(crate) fn reserve_roster(&self, injection: Injection) -> RosterReservation<'_> {
-        if let Injection::Reconfiguration { .. } = injection {
-            let guard = self.roster.write().unwrap_or_else(PoisonError::into_inner);
-            return RosterReservation { _write: Some(guard), _read: None };
-        }
-        let is_shared = !injection.kind().keeps_data_and_address();
-        let guard = is_shared.then(|| self.roster.read().unwrap_or_else(PoisonError::into_inner));
-        RosterReservation { _write: None, _read: guard }
     }
 
     /// Waits until no other fault affects the server process. Restarts and replicas may take longer than
@@ -212,9 +190,10 @@ impl Nodes {
                     direct_url.send_replace(server.url());
                 }
             }
-            Injection::Reconfiguration { interrupted_after } => {
+            Injection::Reconfiguration { interruption } => {
                 if let Prepared::Blank(other) = prepared {
                     let (before, after) = self.lists(node, other);
+                    let interrupted_after = interruption.filter(|it| !it.is_return).map(|it| it.after);
                     exchange(&before, &after, interrupted_after).map_err(InjectionError::Reconfiguration)?;
                 }
             }
@@ -263,9 +242,10 @@ impl Nodes {
             // The pause ends by itself; PING returns when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
-            Injection::Reconfiguration { interrupted_after } => {
+            Injection::Reconfiguration { interruption } => {
                 if let Prepared::Blank(mut other) = prepared {
                     let (before, after) = self.lists(node, &other);
+                    let interrupted_after = interruption.filter(|it| it.is_return).map(|it| it.after);
                     exchange(&after, &before, interrupted_after).map_err(InjectionError::Reconfiguration)?;
                     other.restart(Data::Empty)?;
                     self.blank().push(*other);
@@ -315,12 +295,6 @@ impl Nodes {
         after[node] = other.url();
         (before, after)
     }
-}
-
-/// Keeps faults that may lose data and reconfigurations apart, until it is dropped.
-pub(crate) struct RosterReservation<'a> {
-    _write: Option<RwLockWriteGuard<'a, ()>>,
-    _read: Option<RwLockReadGuard<'a, ()>>,
 }
 
 /// What a fault needs, prepared before it begins.

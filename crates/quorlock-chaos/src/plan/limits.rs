@@ -6,26 +6,28 @@ use super::Planner;
 use crate::faults::{FaultKind, Injection};
 
 impl Planner {
-    /// When a fault of this kind may begin. An address moves when fewer nodes than the quorum can spare are yet to
-    /// vote again, and a reconfiguration begins when all vote. None if the quorum can spare no node.
-    pub(super) fn earliest(&self, kind: FaultKind) -> Option<Duration> {
+    /// When a fault of this kind may begin: at `at` or later. An address moves when fewer nodes than the quorum can
+    /// spare are yet to vote again, and a reconfiguration begins when all vote. None if the quorum can spare no
+    /// node. None also if the fault may lose data and a reconfiguration is under way: clients do not have the list
+    /// of nodes that is in force then, so they give no server a seat.
+    pub(super) fn earliest(&self, kind: FaultKind, at: Duration) -> Option<Duration> {
+        if at < self.reconfigured_by && !kind.keeps_data_and_address() {
+            return None;
+        }
         let mut votes_from = self.votes_from.clone();
         votes_from.sort_unstable();
-        match kind {
+        let earliest = match kind {
             FaultKind::AddressMove => votes_from.get(self.input.quorum).copied(),
             FaultKind::Reconfiguration => votes_from[self.input.quorum..].last().copied(),
-            _ => Some(Duration::ZERO),
-        }
+            _ => Some(at),
+        };
+        Some(earliest?.max(at))
     }
 
     /// Limits the nodes of a fault while an address is moved, and until its node votes again. Of the members,
     /// a quorum must keep its data and addresses then. Otherwise old connections lead to one lock cluster, and
-    /// new ones to another. During a reconfiguration, no node loses data: clients do not have the list of nodes
-    /// that is in force, so they give no server a seat.
+    /// new ones to another.
     pub(super) fn limit_data_loss(&self, kind: FaultKind, at: Duration, nodes: &mut Vec<usize>) {
-        if at < self.reconfigured_by && !kind.keeps_data_and_address() {
-            return nodes.clear();
-        }
         let is_limited = kind == FaultKind::AddressMove || at < self.moved_until;
         if !is_limited || kind.keeps_data_and_address() {
             return;

@@ -13,6 +13,7 @@ use quorlock::Redlock;
 
 use super::client_pool::ClientPool;
 use super::log::EventLog;
+use super::roster_limits::RosterLimits;
 use super::sampler::Sampler;
 use super::timing::{
     CLIENT_STOP_TIMEOUT, DIAL_TIMEOUT, LONG_WAITS_MS, MAX_TTL, PROGRESS_INTERVAL, RECOVERY, REPLY_TIMEOUT,
@@ -67,6 +68,7 @@ struct RunState<'a> {
     log: Arc<EventLog>,
     stop: StopSignal,
     stores: PathBuf,
+    limits: RosterLimits,
     /// The ids of the faults that last for the whole run.
     whole_run_faults: Vec<u64>,
 }
@@ -108,6 +110,7 @@ impl RunSpec<'_> {
             log,
             stop: StopSignal::default(),
             stores,
+            limits: RosterLimits::new(self.config.nodes, self.server.is_fenced),
             whole_run_faults,
         };
         let keys: Vec<String> = state.keys().collect();

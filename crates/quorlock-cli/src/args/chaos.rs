@@ -66,8 +66,8 @@ Faults:
   failover              a replica that lags takes a server's place
   address-move          a server's address moves to a blank server; the connections of
                         every second client stay with the earlier one for a while
-  reconfiguration       a node is exchanged for another server and back; half of these
-                        reconfigurations are interrupted (needs --duration 13s)
+  reconfiguration       a node is exchanged for another server and back, under load,
+                        also with interruptions (needs --duration 17s)
   memory-full           a server's memory is full, under each eviction policy
   latency               bytes arrive late, by delays that vary
   partition             nothing arrives, in either direction

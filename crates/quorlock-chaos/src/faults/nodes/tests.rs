@@ -7,6 +7,7 @@ use quorlock::node::NodeStatus;
 use quorlock::{Mutex, Redlock, RedlockBuilder};
 
 use super::*;
+use crate::faults::Interruption;
 use crate::redis::{Client, Connection, cmd};
 
 const SIDES: [usize; 2] = [0, 1];
@@ -117,8 +118,8 @@ async fn an_address_move_leads_new_connections_to_a_blank_server_and_keeps_old_o
 #[tokio::test]
 async fn a_reconfiguration_exchanges_the_node_and_exchanges_it_back() {
     let world = world().await;
-    let interrupted_after = Some(Duration::from_millis(300));
-    let injection = Injection::Reconfiguration { interrupted_after };
+    let interruption = Some(Interruption { after: Duration::from_millis(300), is_return: true });
+    let injection = Injection::Reconfiguration { interruption };
     let before = number(&world.node_0_becomes(0, votes).await);
     let held = mutex(&world.clients[1]).acquire().await.expect("free");
 
@@ -137,19 +138,4 @@ async fn a_reconfiguration_exchanges_the_node_and_exchanges_it_back() {
     assert!(after > between, "{between:?}, {after:?}");
     assert!(held.is_valid(), "it is renewed meanwhile");
     assert!(held.release().await.expect("held until then").confirmed);
-}
-
-#[test]
-fn a_reconfiguration_waits_for_faults_that_lose_data_and_they_wait_for_it() {
-    let nodes = Nodes::start(0, &Setup::new(), Vec::new()).expect("a server");
-    let reconfiguration = Injection::Reconfiguration { interrupted_after: None };
-    let flush = nodes.reserve_roster(Injection::Flush);
-    assert!(nodes.roster.try_write().is_err() && nodes.roster.try_read().is_ok());
-    drop(flush);
-    let guard = nodes.reserve_roster(reconfiguration);
-    assert!(nodes.roster.try_read().is_err());
-    // It keeps its data, so it waits for nothing.
-    drop(nodes.reserve_roster(Injection::Pause));
-    drop(guard);
-    assert!(nodes.roster.try_write().is_ok());
 }

@@ -27,7 +27,10 @@ impl RunState<'_> {
 
     pub(super) fn inject_into_nodes(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
         let PlannedFault { injection, nodes, duration, .. } = planned;
-        let _roster = self.nodes.reserve_roster(*injection);
+        // A fault that would still be too much after a wait is left out.
+        let Some(_reservation) = self.limits.reserve(injection.kind(), nodes, &self.stop) else {
+            return Ok(());
+        };
         let fault = self.log.record_fault(*injection, nodes, &[]);
         let (remaining, end_recorded) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = on_each_node(nodes, |node| {
