@@ -3,7 +3,7 @@
 //!
 //! For each violation the checker decides from the fault log and the lock's own events whether faults excuse
 //! it. For example, two holders at once are excused only if more nodes were faulty than that lock could
-//! spare. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
+//! spare, or if addresses moved and less than a quorum kept its data and addresses. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
 //! inconsistent is a violation too.
 //!
 //! A lock whose key is on fewer nodes than possible looks normal to its client until one more node fails. So

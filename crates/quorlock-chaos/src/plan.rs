@@ -2,7 +2,8 @@
 //! lock survives.
 //!
 //! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins
-//! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration.
+//! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration. While an
+//! address is moved or a node exchanged, fewer nodes lose data: see [`limits`].
 
 mod limits;
 #[cfg(test)]
