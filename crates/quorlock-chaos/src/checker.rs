@@ -3,15 +3,17 @@
 //!
 //! For each violation the checker decides from the fault log and the lock's own events whether faults excuse
 //! it. For example, two holders at once are excused only if more nodes were faulty than that lock could
-//! spare. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
+//! spare, or if addresses moved and less than a quorum kept its data and addresses. Each excused violation is listed as [`ExcusedViolation`]. A history that is empty, incomplete or
 //! inconsistent is a violation too.
 //!
 //! A lock whose key is on fewer nodes than possible looks normal to its client until one more node fails. So
 //! the run also samples the nodes, and the checker verifies [`Invariant::Redundancy`].
 
 mod exclusion;
+mod fault_window;
 mod fencing;
 mod lock_attempt;
+mod moved_addresses;
 mod progress;
 mod record;
 mod redundancy;

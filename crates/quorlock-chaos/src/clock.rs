@@ -130,6 +130,12 @@ impl Clock {
         self.change_rule(|rule| rule.ppm = ppm)
     }
 
+    /// Sets it like another clock: the same offset and rate.
+    pub(crate) fn follow(&self, other: &Self) -> io::Result<()> {
+        let other = *other.rule.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change_rule(|rule| (rule.micros, rule.ppm) = (other.offset_at(rule.from), other.ppm))
+    }
+
     /// How many microseconds it is ahead now.
     #[must_use]
     pub fn offset_micros(&self) -> i64 {

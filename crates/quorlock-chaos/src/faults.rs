@@ -2,12 +2,13 @@
 
 mod injection;
 mod nodes;
+mod reconfiguration;
 mod stale;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(crate) use injection::{Injection, PlannedFault, Sides};
+pub(crate) use injection::{Injection, Interruption, PlannedFault, Sides};
 pub(crate) use nodes::{InjectionError, Nodes, Prepared};
 
 /// A kind of fault.
@@ -30,6 +31,10 @@ pub enum FaultKind {
     ScriptFlush,
     /// A replica that lags replaces the node.
     Failover,
+    /// The node's address moves to a blank server, and connections to the earlier server live on.
+    AddressMove,
+    /// A node is exchanged for another server, and then that server for the node, by reconfigurations.
+    Reconfiguration,
     /// The memory is full.
     MemoryFull,
     /// Traffic is delayed, with jitter.
@@ -74,7 +79,7 @@ pub struct UnknownFault {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::DataLoss,
         Self::StaleData,
@@ -83,6 +88,8 @@ impl FaultKind {
         Self::Flush,
         Self::ScriptFlush,
         Self::Failover,
+        Self::AddressMove,
+        Self::Reconfiguration,
         Self::MemoryFull,
         Self::Latency,
         Self::Partition,
@@ -145,6 +152,13 @@ impl FaultKind {
             Self::Flush => ("flush", "a server's data is deleted (FLUSHALL)"),
             Self::ScriptFlush => ("script-flush", "a server loses its scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags replaces a server"),
+            Self::AddressMove => {
+                ("address-move", "a server's address moves to a blank server, and old connections live on")
+            }
+            Self::Reconfiguration => (
+                "reconfiguration",
+                "a node is exchanged for another server and back, under load, also with interruptions",
+            ),
             Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("latency", "all traffic is delayed, with jitter"),
             Self::Partition => ("partition", "nothing arrives, in either direction"),
@@ -178,6 +192,8 @@ impl FaultKind {
         match self {
             // Stale keys stay for up to 5 s, so that waiting clients are observed.
             Self::StaleKey => 11,
+            // Two exchanges, each with a probation.
+            Self::Reconfiguration => 17,
             _ => 5,
         }
     }
@@ -188,6 +204,9 @@ impl FaultKind {
         let reason = match self {
             Self::StaleKey => {
                 ": the keys stay for up to 5 s, so that clients are observed waiting, and then recovery follows"
+            }
+            Self::Reconfiguration => {
+                ": there are two exchanges with a probation each, and then recovery follows"
             }
             _ => "",
         };
@@ -204,6 +223,25 @@ impl FaultKind {
     #[must_use]
     pub const fn is_of_whole_run(self) -> bool {
         matches!(self, Self::ClockOffset)
+    }
+
+    /// Whether its nodes keep their data, their process, their clock and their address.
+    #[must_use]
+    pub const fn keeps_data_and_address(self) -> bool {
+        matches!(
+            self,
+            Self::Pause
+                | Self::ClientPause
+                | Self::ScriptFlush
+                | Self::StaleKey
+                | Self::Latency
+                | Self::Partition
+                | Self::AsymmetricPartition
+                | Self::Reset
+                | Self::HalfOpen
+                | Self::NoRead
+                | Self::Truncate
+        )
     }
 
     /// Whether it affects clients, and not nodes.

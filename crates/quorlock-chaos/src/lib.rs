@@ -2,7 +2,8 @@
 //!
 //! A [`Server`] is one `redis-server` process on a free loopback port; a [`Fleet`] is several of them. They
 //! can be killed, paused, and restarted with all, no or old data. They can be wiped, demoted and promoted,
-//! and have their databases swapped. A [`MovableAddress`] moves from one server to another. A quorum lock
+//! and have their databases swapped. A [`MovableAddress`] moves from one server to another, and a [`Proxy`] does
+//! so while old connections live on. A quorum lock
 //! must survive these faults:
 //!
 //! ```

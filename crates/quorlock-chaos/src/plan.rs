@@ -2,15 +2,17 @@
 //! lock survives.
 //!
 //! Faults come in overlapping groups: some hit a minority of the nodes, some hit all. The next group begins
-//! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration.
+//! when a quorum votes again, after probation at the latest, so that every outage has a bounded duration. While an
+//! address is moved or a node exchanged, fewer nodes lose data: see [`limits`].
 
+mod limits;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
+use crate::faults::{FaultKind, Injection, Interruption, PlannedFault, Sides};
 use crate::seeded_rng::SeededRng;
 
 /// The input of a plan.
@@ -41,6 +43,10 @@ struct Planner {
     unbroken_from: HashMap<(usize, Subsystem), Duration>,
     /// When each node votes again after its planned faults and their probation.
     votes_from: Vec<Duration>,
+    /// When the nodes of the last planned address move vote again.
+    moved_until: Duration,
+    /// When the last planned reconfiguration has ended.
+    reconfigured_by: Duration,
     /// When the last planned stale key is removed.
     stale_key_until: Duration,
     /// The planned error of each clock, in microseconds.
@@ -54,6 +60,8 @@ pub(crate) fn plan(input: &PlanInput) -> Vec<PlannedFault> {
         rng: SeededRng::for_part(input.seed, 1),
         unbroken_from: HashMap::new(),
         votes_from: vec![Duration::ZERO; input.nodes],
+        moved_until: Duration::ZERO,
+        reconfigured_by: Duration::ZERO,
         stale_key_until: Duration::ZERO,
         clock_gain_micros: vec![0; input.nodes],
         faults: Vec::new(),
@@ -91,9 +99,13 @@ impl Planner {
     fn plan_node_faults(&mut self) {
         let is_planned = |kind: &FaultKind| !kind.is_of_clients() && !kind.is_of_whole_run();
         let kinds: Vec<FaultKind> = self.input.kinds.iter().copied().filter(is_planned).collect();
-        let mut bag = Vec::new();
+        let (mut bag, mut unplanned) = (Vec::new(), Vec::new());
         let mut at = FIRST_FAULT_AT;
         while !kinds.is_empty() && at < self.end() {
+            // Kinds for which there was no node or no time come next.
+            if at >= self.reconfigured_by {
+                bag.append(&mut unplanned);
+            }
             // If little time is left, as in the shortest run, faults begin at once, so that at least one
             // fits.
             let time_left = self.end().saturating_sub(at + MIN_FAULT).as_millis() as u64;
@@ -104,9 +116,14 @@ impl Planner {
                 let begins_at = at + self.millis(0, time_left.min(700));
                 let count = self.draw_node_count();
                 if let Some(fault) = self.plan_fault(kind, begins_at, count) {
-                    group_end = group_end.max(fault.at + fault.duration);
+                    // A reconfiguration goes on under the next groups, of faults without data loss.
+                    if kind != FaultKind::Reconfiguration {
+                        group_end = group_end.max(fault.at + fault.duration);
+                    }
                     self.add_probation(&fault);
                     self.faults.push(fault);
+                } else if !unplanned.contains(&kind) {
+                    unplanned.push(kind);
                 }
                 // A clock jump uses up the spare nodes, so it ends the group.
                 if kind == FaultKind::ClockJump {
@@ -128,6 +145,12 @@ impl Planner {
         let votes_from = fault.at + fault.duration + probation + PAUSE_BETWEEN / 2;
         for node in &fault.nodes {
             self.votes_from[*node] = self.votes_from[*node].max(votes_from);
+        }
+        if kind == FaultKind::AddressMove {
+            self.moved_until = self.moved_until.max(votes_from);
+        }
+        if kind == FaultKind::Reconfiguration {
+            self.reconfigured_by = self.reconfigured_by.max(votes_from);
         }
     }
 
@@ -167,8 +190,9 @@ impl Planner {
     /// Plans one fault on nodes that are free for it. None if there is no such node, or too little time.
     fn plan_fault(&mut self, kind: FaultKind, at: Duration, count: usize) -> Option<PlannedFault> {
         let (injection, mut duration) = self.injection(kind);
-        // A stale key must stay long enough that waiting clients are observed.
-        if kind != FaultKind::StaleKey {
+        let at = self.earliest(kind, at)?;
+        // A stale key must stay long enough that waiting clients are observed. A reconfiguration takes its time.
+        if !matches!(kind, FaultKind::StaleKey | FaultKind::Reconfiguration) {
             duration = duration.min(self.end().saturating_sub(at).max(MIN_FAULT));
         }
         let spare = (self.input.nodes - self.input.quorum).max(1);
@@ -176,7 +200,7 @@ impl Planner {
         let count = match kind {
             // One spare server replaces one node at a time; a healthy lock has one spare node for one wrong
             // clock.
-            FaultKind::Failover | FaultKind::ClockJump => 1,
+            FaultKind::Failover | FaultKind::ClockJump | FaultKind::Reconfiguration => 1,
             FaultKind::StaleKey => spare,
             _ => count,
         };
@@ -189,6 +213,7 @@ impl Planner {
         };
         let mut free: Vec<usize> = (0..self.input.nodes).filter(is_free).collect();
         self.rng.shuffle(&mut free);
+        self.limit_data_loss(kind, at, &mut free);
         free.truncate(count);
         free.sort_unstable();
         if free.is_empty() || at + duration > self.end() {
@@ -208,25 +233,6 @@ impl Planner {
         Some(PlannedFault { at, duration, nodes: free, injection })
     }
 
-    /// Changes a clock fault so that it reduces the error of wrong clocks, and never increases it. When nodes
-    /// lose data, fencing numbers are ordered only if clock errors are below a bound.
-    fn clamp_clock_change(&mut self, injection: Injection, nodes: &[usize], duration: Duration) -> Injection {
-        let error_micros: i64 = nodes.iter().map(|node| self.clock_gain_micros[*node]).sum();
-        if let Injection::ClockJump { micros } = injection
-            && error_micros.abs() >= WRONG_CLOCK_MICROS
-        {
-            return Injection::ClockJump { micros: -error_micros.signum() * micros.abs() };
-        }
-        let Injection::ClockSkew { mut ppm } = injection else { return injection };
-        if error_micros.signum() == ppm.signum() {
-            ppm = -ppm;
-        }
-        for node in nodes {
-            self.clock_gain_micros[*node] += duration.as_millis() as i64 * ppm / 1_000;
-        }
-        Injection::ClockSkew { ppm }
-    }
-
     fn injection(&mut self, kind: FaultKind) -> (Injection, Duration) {
         let mut duration = self.millis(300, 2200);
         let sides = match self.rng.between(0, 3) {
@@ -244,6 +250,20 @@ impl Planner {
             FaultKind::Flush => Injection::Flush,
             FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
+            FaultKind::AddressMove => {
+                // Up to past the probation of the server that has the address now.
+                duration = self.millis(500, 4_000);
+                Injection::AddressMove { reset_side: usize::from(coin) }
+            }
+            FaultKind::Reconfiguration => {
+                let max_ttl_ms = self.input.max_ttl.as_millis() as u64;
+                let (after, is_return) = (self.millis(0, max_ttl_ms * 5 / 4), self.rng.draw_chance(50));
+                let interruption = coin.then_some(Interruption { after, is_return });
+                // Before each of the two exchanges, earlier locks end; after it, there is a probation.
+                duration = 4 * self.input.max_ttl + RECONFIGURATION_PAUSES;
+                duration += interruption.map_or(Duration::ZERO, |interruption| interruption.after);
+                Injection::Reconfiguration { interruption }
+            }
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.rng.pick::<&str>(&POLICIES) },
             FaultKind::Latency => {
                 // Both directions together are well below the reply timeout, or well above it.
@@ -297,6 +317,7 @@ fn subsystems(kind: FaultKind) -> &'static [Subsystem] {
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Subsystem::Network],
         FaultKind::ClockSkew | FaultKind::ClockJump => &[Subsystem::Clock],
+        FaultKind::AddressMove | FaultKind::Reconfiguration => &[Subsystem::Server, Subsystem::Clock],
         // It does not prevent other clock faults.
         FaultKind::ClockOffset => &[],
         _ => &[Subsystem::Server],
@@ -311,13 +332,13 @@ const FIRST_FAULT_AT: Duration = Duration::from_secs(1);
 const QUIET_END: Duration = Duration::from_millis(1500);
 /// The pause between two faults of one subsystem, for restarts, replicas and copies.
 const PAUSE_BETWEEN: Duration = Duration::from_millis(800);
+/// The time between the two exchanges of a reconfiguration, and for their steps.
+const RECONFIGURATION_PAUSES: Duration = Duration::from_millis(1_500);
 /// By how much a skewed clock runs fast or slow: 10 %.
 const SKEW_PPM: i64 = 100_000;
 /// More than the 250 ms by which a client's clock may be ahead of a node's before the node uses its own
 /// fencing number. Less than half the probation, on which the order of fencing numbers depends.
 const OFFSET_MICROS: i64 = -600_000;
-/// From this error on, a clock is only corrected. A jump is at most 0.5 s.
-const WRONG_CLOCK_MICROS: i64 = 300_000;
 const POLICIES: [&str; 8] = [
     "noeviction",
     "allkeys-lru",

@@ -3,7 +3,7 @@
 mod connection;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub enum DirectionRule {
 /// connections that exist then.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
+    /// The port of the server to which new connections go.
+    upstream: u16,
     link: LinkRules,
     resets: u64,
     half_opens: u64,
@@ -75,14 +77,13 @@ impl Proxy {
     ///
     /// If the system has no free ports, or no thread can be started.
     pub fn in_front_of(server: &Server, sides: usize) -> io::Result<Self> {
-        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let listeners = (0..sides).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let mut servers = Vec::new();
         let mut sides = Vec::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
-            let (rules, receiver) = watch::channel(Rules::default());
+            let (rules, receiver) = watch::channel(Rules { upstream: server.port(), ..Rules::default() });
             sides.push(Side { port: listener.local_addr()?.port(), rules });
             servers.push((listener, receiver));
         }
@@ -91,7 +92,7 @@ impl Proxy {
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
             runtime.block_on(async {
                 for (listener, rules) in servers {
-                    tokio::spawn(serve(listener, upstream, rules));
+                    tokio::spawn(serve(listener, rules));
                 }
                 // The sender is never used: its drop is the signal to end.
                 let _ = stopped.await;
@@ -115,6 +116,14 @@ impl Proxy {
     /// Sets the rules of one side, also for queued traffic.
     pub fn set(&self, side: usize, link: LinkRules) {
         self.sides[side].rules.send_modify(|rules| rules.link = link);
+    }
+
+    /// Points all sides at another server. Existing connections stay with the previous one, as those of a DNS
+    /// name do.
+    pub fn move_new_connections_to(&self, server: &Server) {
+        for side in &self.sides {
+            side.rules.send_modify(|rules| rules.upstream = server.port());
+        }
     }
 
     /// Resets the connections of one side (RST, both ends). New connections work.
@@ -144,13 +153,13 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiver<Rules>) {
+async fn serve(listener: TcpListener, rules: watch::Receiver<Rules>) {
     // Fails only outside a runtime.
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     for connection in 0.. {
         // An error, such as too many open files, looks like a slow dial to the client.
         let Ok((client, _)) = listener.accept().await else { continue };
-        tokio::spawn(Connection::new(client, upstream, rules.clone(), connection).serve());
+        tokio::spawn(Connection::new(client, rules.clone(), connection).serve());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod client_pool;
 mod log;
+mod roster_limits;
 mod run_spec;
 mod sampler;
 mod stop_signal;
@@ -252,8 +253,23 @@ fn negative_controls<'a>(
         flushes,
         6500,
         "probation off (plain locks), and all nodes lose their data",
-        plain,
+        plain.clone(),
     )];
+    if config.faults.contains(&FaultKind::AddressMove) {
+        let moves = (0..3).map(|number| PlannedFault {
+            at: Duration::from_millis(1000 + number * 2500),
+            duration: Duration::from_millis(1500),
+            nodes: (0..=config.nodes / 2).collect(),
+            injection: Injection::AddressMove { reset_side: number as usize % 2 },
+        });
+        specs.push(spec(
+            "negative control: addresses",
+            moves.collect(),
+            8500,
+            "no roster (plain locks), and the addresses of a quorum of nodes move to blank servers",
+            plain,
+        ));
+    }
     if let Some(clocks) = clocks {
         let setup = setup.clone().clocks(clocks);
         let virtual_clocks = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_fenced: true };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::run_facts::NodeData;
-use super::{Findings, Invariant, LockAttempt, RunFacts, Span, format_time, millis};
+use super::{Findings, Invariant, LockAttempt, RunFacts, Span, format_time, millis, moved_addresses};
 use crate::history::LockKind;
 
 pub(super) fn check(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -70,7 +70,7 @@ fn excuse(
 
     let (faulty_nodes, reason) = if fenced && jumped_nodes.is_empty() {
         // Data loss alone is no excuse, because probation covers every node that lost data.
-        return None;
+        return moved_addresses::excuse(facts, span);
     } else if jumped_nodes.is_empty() {
         let cause = if facts.settings.fenced { "probation was off" } else { "plain locks have no probation" };
         (lossy_nodes, format!("nodes lost locks, and {cause}"))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::run_facts::NodeData;
-use super::{Findings, Grant, Invariant, LockAttempt, RunFacts, Span, format_time};
+use super::{Findings, Grant, Invariant, LockAttempt, RunFacts, Span, format_time, moved_addresses};
 use crate::history::EventKind;
 
 pub(super) fn check(facts: &RunFacts<'_>, attempts: &[LockAttempt<'_>], findings: &mut Findings) {
@@ -95,6 +95,9 @@ fn excuse(facts: &RunFacts<'_>, first: NumberedGrant<'_>, second: NumberedGrant<
     }
     if !facts.settings.probation {
         return Some("nodes lost their fences, and probation was off".into());
+    }
+    if let Some(excuse) = moved_addresses::excuse(facts, span) {
+        return Some(excuse);
     }
     let bound_micros = (facts.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
     if facts.max_clock_offset(second.grant.at) >= bound_micros {

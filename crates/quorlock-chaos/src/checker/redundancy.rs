@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::run_facts::FaultWindow;
+use super::fault_window::FaultWindow;
 use super::samples::{Sample, Samples};
 use super::{Findings, Invariant, LockAttempt, MS, RunFacts, Span, format_time, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};

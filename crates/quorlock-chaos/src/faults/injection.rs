@@ -36,6 +36,14 @@ pub(crate) enum Injection {
     Failover {
         lag: Duration,
     },
+    AddressMove {
+        /// The side whose connections are reset, so that its clients reach the blank server at once; the
+        /// connections of the other side live on until the fault ends.
+        reset_side: usize,
+    },
+    Reconfiguration {
+        interruption: Option<Interruption>,
+    },
     MemoryFull {
         policy: &'static str,
     },
@@ -90,6 +98,14 @@ pub(crate) enum Injection {
     },
 }
 
+/// When one of the two reconfigurations is interrupted. It is run again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interruption {
+    pub(crate) after: Duration,
+    /// Whether it is the second of the two, which gives the node its seat back.
+    pub(crate) is_return: bool,
+}
+
 /// The sides of the network that are affected. Even and odd client processes use different sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sides {
@@ -119,6 +135,8 @@ impl Injection {
             Self::Flush => FaultKind::Flush,
             Self::ScriptFlush => FaultKind::ScriptFlush,
             Self::Failover { .. } => FaultKind::Failover,
+            Self::AddressMove { .. } => FaultKind::AddressMove,
+            Self::Reconfiguration { .. } => FaultKind::Reconfiguration,
             Self::MemoryFull { .. } => FaultKind::MemoryFull,
             Self::Latency { .. } => FaultKind::Latency,
             Self::Partition { .. } => FaultKind::Partition,
@@ -167,6 +185,8 @@ impl Injection {
             Self::ScriptFlush => Vec::new(),
             Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::RejectsWrites],
             Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::RejectsWrites, data_loss],
+            Self::Reconfiguration { .. } => vec![Effect::LeavesRoster],
+            Self::AddressMove { .. } => vec![Effect::AddressMoved],
             Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
@@ -191,6 +211,13 @@ impl fmt::Display for Injection {
             Self::StaleData { lag } => write!(f, "data from {} ms before", lag.as_millis()),
             Self::ClientPause { writes_only: true } => f.write_str("writes only"),
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
+            Self::AddressMove { reset_side } => {
+                write!(f, "connections of every second client ({}) live on", SIDE_NAMES[1 - reset_side])
+            }
+            Self::Reconfiguration { interruption: Some(Interruption { after, is_return }) } => {
+                let which = if *is_return { "second" } else { "first" };
+                write!(f, "the {which} of two is interrupted after {} ms, and run again", after.as_millis())
+            }
             Self::MemoryFull { policy } => f.write_str(policy),
             Self::Latency { sides, delay, jitter } => {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
@@ -221,11 +248,12 @@ impl fmt::Display for Injection {
 impl fmt::Display for Sides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::One(side) => write!(f, ", for every second client ({})", ["even", "odd"][*side]),
+            Self::One(side) => write!(f, ", for every second client ({})", SIDE_NAMES[*side]),
             Self::Both => Ok(()),
         }
     }
 }
 
+const SIDE_NAMES: [&str; Sides::COUNT] = ["even", "odd"];
 /// The policy with which writes fail when memory is full; no data is lost.
 pub(crate) const NO_EVICTION: &str = "noeviction";

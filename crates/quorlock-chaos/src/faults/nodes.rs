@@ -1,25 +1,36 @@
 //! Injects faults into the nodes of a run: real servers, each behind a proxy.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::injection::NO_EVICTION;
+use super::reconfiguration::exchange;
 use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
 
-/// The servers, their networks, and one spare server that becomes a replica.
+/// The servers, their networks, one spare server that becomes a replica, and blank servers to which addresses
+/// move.
 pub(crate) struct Nodes {
     all: Vec<Node>,
     spare: Mutex<Server>,
+    blank: Mutex<Vec<Server>>,
+    setup: Setup,
     /// The names of the locks' keys.
     keys: Vec<String>,
 }
 
 struct Node {
     server: Mutex<Server>,
+    /// The URL of the server, which bypasses the proxy.
+    direct_url: watch::Sender<String>,
     /// Locked during a fault of the server process.
     fault: Mutex<()>,
     proxy: Proxy,
@@ -34,6 +45,8 @@ pub(crate) enum InjectionError {
     Redis(#[from] RedisError),
     #[error("a system call failed: {0}")]
     System(#[from] io::Error),
+    #[error("a node was not exchanged: {0}")]
+    Reconfiguration(String),
     #[error("the clock of this server cannot be set")]
     NoClock,
 }
@@ -43,11 +56,12 @@ impl Nodes {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("count + 1 servers were started"));
         let node = |server: Server| {
-            let proxy = Proxy::in_front_of(&server, Sides::COUNT)?;
-            Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
+            let proxy = Proxy::in_front_of(&server, Sides::COUNT + 1)?;
+            let (direct_url, _) = watch::channel(server.url());
+            Ok(Node { server: Mutex::new(server), direct_url, fault: Mutex::new(()), proxy })
         };
         let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self { all, spare, keys })
+        Ok(Self { all, spare, blank: Mutex::default(), setup: setup.clone(), keys })
     }
 
     /// The URLs for clients of this side.
@@ -55,14 +69,31 @@ impl Nodes {
         self.all.iter().map(|node| node.proxy.url(side)).collect()
     }
 
-    /// The names of the nodes, the same for all clients.
-    pub(crate) fn names(&self) -> Vec<String> {
-        (0..self.all.len()).map(|node| format!("node {node}")).collect()
+    /// The URLs at which faults of the network do not take place.
+    fn unbroken_urls(&self) -> Vec<String> {
+        self.urls(UNBROKEN_SIDE)
     }
 
-    /// The URLs that bypass the proxies.
-    pub(crate) fn direct_urls(&self) -> Vec<String> {
-        self.all.iter().map(|node| lock(&node.server).url()).collect()
+    /// The names of the nodes, the same for all clients: the unbroken addresses, which a reconfiguration uses.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let urls = self.unbroken_urls().into_iter();
+        urls.map(|url| url.trim_start_matches("redis://").to_owned()).collect()
+    }
+
+    /// The URLs that bypass the proxies. They change when an address moves.
+    pub(crate) fn direct_urls(&self) -> Vec<watch::Receiver<String>> {
+        self.all.iter().map(|node| node.direct_url.subscribe()).collect()
+    }
+
+    /// Starts blank servers, so that this many addresses can move at once without a wait.
+    pub(crate) fn start_blank(&self, count: usize) -> Result<(), InjectionError> {
+        let servers = Fleet::start_with(count, &self.setup)?.into_servers();
+        self.blank().extend(servers);
+        Ok(())
+    }
+
+    fn blank(&self) -> MutexGuard<'_, Vec<Server>> {
+        self.blank.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -87,6 +118,8 @@ impl Nodes {
                 | Injection::Flush
                 | Injection::ScriptFlush
                 | Injection::Failover { .. }
+                | Injection::AddressMove { .. }
+                | Injection::Reconfiguration { .. }
                 | Injection::MemoryFull { .. }
                 | Injection::StaleKey { .. }
         );
@@ -109,6 +142,15 @@ impl Nodes {
                 thread::sleep(lag);
                 Ok(Prepared::Spare(spare))
             }
+            Injection::AddressMove { .. } | Injection::Reconfiguration { .. } => {
+                let blank = self.blank().pop();
+                let blank = blank.map_or_else(|| Server::start(&self.setup), Ok)?;
+                // It has the clock of the node, because the checker has one clock for each node.
+                if let (Some(clock), Some(earlier)) = (blank.clock(), server.clock()) {
+                    clock.follow(earlier)?;
+                }
+                Ok(Prepared::Blank(Box::new(blank)))
+            }
             Injection::DataLoss => Ok(Prepared::Data(Data::Empty)),
             _ => Ok(Prepared::Data(Data::Kept)),
         }
@@ -120,9 +162,9 @@ impl Nodes {
         node: usize,
         injection: Injection,
         duration: Duration,
-        prepared: &Prepared<'_>,
+        prepared: &mut Prepared<'_>,
     ) -> Result<(), InjectionError> {
-        let Node { server, proxy, .. } = &self.all[node];
+        let Node { server, proxy, direct_url, .. } = &self.all[node];
         let set = |sides: Sides, rules| sides.indexes().for_each(|side| proxy.set(side, rules));
         match injection {
             Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => lock(server).kill(),
@@ -137,6 +179,22 @@ impl Nodes {
             Injection::Failover { .. } => {
                 if let Prepared::Spare(spare) = prepared {
                     lock(server).demote(spare)?;
+                }
+            }
+            Injection::AddressMove { reset_side } => {
+                if let Prepared::Blank(other) = prepared {
+                    let mut server = lock(server);
+                    proxy.move_new_connections_to(other);
+                    proxy.reset(reset_side);
+                    std::mem::swap(&mut *server, &mut **other);
+                    direct_url.send_replace(server.url());
+                }
+            }
+            Injection::Reconfiguration { interruption } => {
+                if let Prepared::Blank(other) = prepared {
+                    let (before, after) = self.lists(node, other);
+                    let interrupted_after = interruption.filter(|it| !it.is_return).map(|it| it.after);
+                    exchange(&before, &after, interrupted_after).map_err(InjectionError::Reconfiguration)?;
                 }
             }
             Injection::MemoryFull { policy } => limit_memory(&lock(server), proxy, policy, "1")?,
@@ -184,6 +242,22 @@ impl Nodes {
             // The pause ends by itself; PING returns when it has ended.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
+            Injection::Reconfiguration { interruption } => {
+                if let Prepared::Blank(mut other) = prepared {
+                    let (before, after) = self.lists(node, &other);
+                    let interrupted_after = interruption.filter(|it| it.is_return).map(|it| it.after);
+                    exchange(&after, &before, interrupted_after).map_err(InjectionError::Reconfiguration)?;
+                    other.restart(Data::Empty)?;
+                    self.blank().push(*other);
+                }
+            }
+            Injection::AddressMove { .. } => {
+                if let Prepared::Blank(mut earlier) = prepared {
+                    // Its connections end. A later move may use the server.
+                    earlier.restart(Data::Empty)?;
+                    self.blank().push(*earlier);
+                }
+            }
             Injection::MemoryFull { .. } => limit_memory(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Latency { sides, .. }
             | Injection::Partition { sides }
@@ -213,10 +287,23 @@ impl Nodes {
     }
 }
 
+impl Nodes {
+    /// The URLs of all nodes, and the same with another server instead of this node.
+    fn lists(&self, node: usize, other: &Server) -> (Vec<String>, Vec<String>) {
+        let before = self.unbroken_urls();
+        let mut after = before.clone();
+        after[node] = other.url();
+        (before, after)
+    }
+}
+
 /// What a fault needs, prepared before it begins.
 pub(crate) enum Prepared<'a> {
     Data(Data),
     Spare(MutexGuard<'a, Server>),
+    /// The server to which an address moves; after the move, the one from which it moved. Or the server that has
+    /// the seat of a node during a reconfiguration.
+    Blank(Box<Server>),
 }
 
 /// Limits the server's memory while no client is connected, so that each later client checks the new limit.
@@ -237,3 +324,6 @@ fn limit_memory(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Re
 fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The side of each proxy that no fault of the network hits.
+const UNBROKEN_SIDE: usize = Sides::COUNT;

@@ -62,6 +62,11 @@ pub enum Effect {
         /// Whether fences are lost.
         fences: bool,
     },
+    /// The node's address moves to a server without data. The connections that exist then stay with the earlier
+    /// server, which has the data, until the fault ends.
+    AddressMoved,
+    /// The node has no seat in the roster for a while, because another server has it. At the end it is a new member.
+    LeavesRoster,
     /// Stale keys have the names of locks' keys, so the node grants no lock.
     StaleKey,
     /// The node's clock is set; the end of the fault sets it back.

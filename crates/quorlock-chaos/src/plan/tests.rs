@@ -101,3 +101,61 @@ fn no_clock_error_reaches_half_a_probation() {
         }
     }
 }
+
+#[test]
+fn while_an_address_is_moved_a_quorum_keeps_its_data_and_addresses() {
+    let max_ttl = input(0).max_ttl;
+    let (mut moves, mut largest) = (0, 0);
+    for (seed, nodes) in (0..100).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+        let quorum = nodes / 2 + 1;
+        let faults = plan(&PlanInput { nodes, quorum, ..input(seed) });
+        let is_moved = |fault: &&PlannedFault| fault.injection.kind() == FaultKind::AddressMove;
+        let until = |fault: &PlannedFault| fault.at + fault.duration + max_ttl;
+        for moved in faults.iter().filter(is_moved) {
+            moves += 1;
+            let begins =
+                faults.iter().map(|fault| fault.at).filter(|at| moved.at <= *at && *at < until(moved));
+            for at in begins {
+                let loses = |fault: &&PlannedFault| {
+                    !fault.injection.kind().keeps_data_and_address() && fault.at <= at && at < until(fault)
+                };
+                let lossy =
+                    faults.iter().filter(loses).filter(|fault| !fault.injection.kind().is_of_whole_run());
+                let lossy: BTreeSet<usize> = lossy.flat_map(|fault| fault.nodes.iter().copied()).collect();
+                largest = largest.max(lossy.len());
+                assert!(lossy.len() <= nodes - quorum, "seed {seed}, {nodes} nodes: {lossy:?} at {at:?}");
+            }
+        }
+    }
+    assert!(moves > 200 && largest == 2, "{moves}, {largest}");
+}
+
+#[test]
+fn no_address_moves_where_the_quorum_can_spare_no_node() {
+    let kinds = BTreeSet::from([FaultKind::AddressMove]);
+    assert_eq!(plan(&PlanInput { nodes: 2, quorum: 2, kinds, ..input(1) }), []);
+}
+
+#[test]
+fn no_node_loses_data_or_its_address_during_a_reconfiguration() {
+    let mut reconfigurations = 0;
+    for seed in 0..100 {
+        let faults = plan(&input(seed));
+        for (index, fault) in faults.iter().enumerate() {
+            if fault.injection.kind() != FaultKind::Reconfiguration {
+                continue;
+            }
+            reconfigurations += 1;
+            assert_eq!(fault.nodes.len(), 1);
+            let overlaps = |other: &PlannedFault| {
+                other.at < fault.at + fault.duration && fault.at < other.at + other.duration
+            };
+            let others =
+                faults.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, fault)| fault);
+            let others = others.filter(|fault| !fault.nodes.is_empty() && overlaps(fault));
+            let lossy = others.filter(|fault| !fault.injection.kind().keeps_data_and_address()).count();
+            assert_eq!(lossy, 0, "seed {seed}: {fault:?}");
+        }
+    }
+    assert!(reconfigurations > 100, "{reconfigurations}");
+}

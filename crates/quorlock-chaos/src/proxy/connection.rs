@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -18,7 +18,6 @@ use crate::seeded_rng::SeededRng;
 /// A client, and the rules that apply to it.
 pub(super) struct Connection {
     client: TcpStream,
-    upstream: SocketAddr,
     rules: watch::Receiver<Rules>,
     /// The rules when it began: only later resets, half-opens and truncations apply to it.
     initial: Rules,
@@ -32,19 +31,15 @@ enum ConnectionFault {
 }
 
 impl Connection {
-    pub(super) fn new(
-        client: TcpStream,
-        upstream: SocketAddr,
-        rules: watch::Receiver<Rules>,
-        number: u64,
-    ) -> Self {
+    pub(super) fn new(client: TcpStream, rules: watch::Receiver<Rules>, number: u64) -> Self {
         let initial = *rules.borrow();
-        Self { client, upstream, rules, initial, number }
+        Self { client, rules, initial, number }
     }
 
     pub(super) async fn serve(mut self) {
         // If anything fails here, the client sees a connection that ends, as with a dead server.
-        let Ok(mut server) = TcpStream::connect(self.upstream).await else { return reset(&self.client) };
+        let upstream = (Ipv4Addr::LOCALHOST, self.initial.upstream);
+        let Ok(mut server) = TcpStream::connect(upstream).await else { return reset(&self.client) };
         let _ = self.client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
         let outcome = {
             let (client_reads, client_writes) = self.client.split();

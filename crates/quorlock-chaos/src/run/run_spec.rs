@@ -13,13 +13,14 @@ use quorlock::Redlock;
 
 use super::client_pool::ClientPool;
 use super::log::EventLog;
+use super::roster_limits::RosterLimits;
 use super::sampler::Sampler;
 use super::timing::{
     CLIENT_STOP_TIMEOUT, DIAL_TIMEOUT, LONG_WAITS_MS, MAX_TTL, PROGRESS_INTERVAL, RECOVERY, REPLY_TIMEOUT,
     SLACK, STARVATION, TTL, WAITS_MS,
 };
 use super::{Config, Progress, RunError, StopSignal};
-use crate::faults::{InjectionError, Nodes, PlannedFault, Prepared, Sides};
+use crate::faults::{FaultKind, InjectionError, Nodes, PlannedFault, Prepared, Sides};
 use crate::history::{self, EventKind, History, NegativeControl, Settings};
 use crate::workload::ClientSpec;
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -52,6 +53,7 @@ pub(super) struct RunSpec<'a> {
 }
 
 /// The settings of the servers, and the matching ones of clients.
+#[derive(Clone)]
 pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
@@ -66,6 +68,7 @@ struct RunState<'a> {
     log: Arc<EventLog>,
     stop: StopSignal,
     stores: PathBuf,
+    limits: RosterLimits,
     /// The ids of the faults that last for the whole run.
     whole_run_faults: Vec<u64>,
 }
@@ -79,12 +82,14 @@ impl RunSpec<'_> {
         let server = nodes.with_server(0, server_name)?;
         for planned in self.whole_run_faults() {
             for node in &planned.nodes {
-                nodes.begin(*node, planned.injection, planned.duration, &Prepared::Data(Data::Kept))?;
+                nodes.begin(*node, planned.injection, planned.duration, &mut Prepared::Data(Data::Kept))?;
             }
         }
         if self.server.is_fenced {
-            initialize(nodes.direct_urls(), nodes.names())?;
+            let urls = nodes.direct_urls().iter().map(|url| url.borrow().clone()).collect();
+            initialize(urls, nodes.names())?;
         }
+        nodes.start_blank(self.blank_servers())?;
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
         // In a server's folder, because the watchdog removes that in every case.
         let stores = nodes.with_server(0, |server| server.dir().join("stores"));
@@ -105,6 +110,7 @@ impl RunSpec<'_> {
             log,
             stop: StopSignal::default(),
             stores,
+            limits: RosterLimits::new(self.config.nodes, self.server.is_fenced),
             whole_run_faults,
         };
         let keys: Vec<String> = state.keys().collect();
@@ -124,6 +130,15 @@ impl RunSpec<'_> {
     /// The faults that last from before the first client to the end.
     fn whole_run_faults(&self) -> impl Iterator<Item = &PlannedFault> {
         self.faults.iter().filter(|planned| planned.injection.kind().is_of_whole_run())
+    }
+
+    /// The largest number of blank servers that one fault needs.
+    fn blank_servers(&self) -> usize {
+        let needs = |fault: &&PlannedFault| {
+            matches!(fault.injection.kind(), FaultKind::AddressMove | FaultKind::Reconfiguration)
+        };
+        let faults = self.faults.iter().filter(needs);
+        faults.map(|fault| fault.nodes.len()).max().unwrap_or(0)
     }
 
     fn settings(&self, server: String) -> Settings {

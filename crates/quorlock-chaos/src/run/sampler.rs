@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quorlock::inspect::OwnerHash;
 use redis::{Client, Connection, RedisResult};
+use tokio::sync::watch;
 
 use super::log::EventLog;
 use super::stop_signal::StopSignal;
@@ -23,14 +24,18 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Starts to sample these keys on each of these servers.
-    pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<EventLog>) -> io::Result<Self> {
+    /// Starts to sample these keys on each of these nodes.
+    pub(super) fn start(
+        urls: Vec<watch::Receiver<String>>,
+        keys: &[String],
+        log: &Arc<EventLog>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(StopSignal::default());
         let mut sampler = Self { stop: Arc::clone(&stop), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {
             let (keys, log, stop) = (keys.to_vec(), Arc::clone(log), Arc::clone(&stop));
             let thread = thread::Builder::new().name(format!("sampler {node}"));
-            sampler.threads.push(thread.spawn(move || sample_until_stopped(node, &url, &keys, &log, &stop))?);
+            sampler.threads.push(thread.spawn(move || sample_until_stopped(node, url, &keys, &log, &stop))?);
         }
         Ok(sampler)
     }
@@ -46,11 +51,22 @@ impl Drop for Sampler {
     }
 }
 
-fn sample_until_stopped(node: usize, url: &str, keys: &[String], log: &EventLog, stop: &StopSignal) {
+fn sample_until_stopped(
+    node: usize,
+    mut url: watch::Receiver<String>,
+    keys: &[String],
+    log: &EventLog,
+    stop: &StopSignal,
+) {
     let mut connection = None;
     while !stop.is_set() {
         let requested_at = history::now();
-        match sample(&mut connection, url, keys) {
+        // The node's address has moved.
+        if url.has_changed().unwrap_or(false) {
+            connection = None;
+        }
+        let address = url.borrow_and_update().clone();
+        match sample(&mut connection, &address, keys) {
             Ok(keys) => log.record(EventKind::Sampled { node, requested_at, keys }),
             // The node is down, paused, or loading its data. A late reply must not be read as the reply to
             // the next request, so the connection is closed.

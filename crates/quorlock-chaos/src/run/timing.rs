@@ -17,6 +17,12 @@ pub(super) const SLACK: Duration = Duration::from_millis(600);
 pub(super) const TARGET_TRIES: u32 = 60;
 pub(super) const TARGET_PAUSE: Duration = Duration::from_millis(5);
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// The time after probation until a node counts as a member that remembers again.
+pub(super) const PROBATION_SLACK: Duration = Duration::from_millis(400);
+/// How long a fault waits for others, before it is left out.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(5);
+/// How long a node is not in the roster, between two reconfigurations.
+pub(super) const BETWEEN_EXCHANGES: Duration = Duration::from_secs(1);
 /// The time for a client to read its command.
 pub(super) const BLOCK_SLACK: Duration = Duration::from_millis(50);
 /// The time for all clients to end.

@@ -64,6 +64,10 @@ Faults:
   flush                 a server's data are deleted (FLUSHALL)
   script-flush          a server drops the scripts (SCRIPT FLUSH)
   failover              a replica that lags takes a server's place
+  address-move          a server's address moves to a blank server; the connections of
+                        every second client stay with the earlier one for a while
+  reconfiguration       a node is exchanged for another server and back, under load,
+                        also with interruptions (needs --duration 17s)
   memory-full           a server's memory is full, under each eviction policy
   latency               bytes arrive late, by delays that vary
   partition             nothing arrives, in either direction
@@ -84,8 +88,8 @@ Faults:
   all                   all of these, and negative controls
 
 Negative controls are short runs in which something is done that no lock of this kind
-survives: plain locks whose nodes lose data, clocks that all jump at once, a store
-that checks no number. Their violations are listed as expected. A negative control
+survives: plain locks whose nodes lose data or whose addresses move, clocks that all
+jump at once, a store that checks no number. Their violations are listed as expected. A negative control
 without a violation is reported, because it has tested nothing.
 
 All servers and clients are gone at the end, also after Ctrl-C.

@@ -117,6 +117,9 @@ fn invalid_arguments_are_reported_before_any_server_starts() {
         let message = "stale-key needs at least --duration 11s: the keys stay for up to 5 s";
         assert!(short.code == Some(64) && short.stderr.contains(message), "{short:?}");
     }
+    let short = output(&mut quorlock(&["chaos", "--duration", "16", "--faults", "reconfiguration"]));
+    let message = "reconfiguration needs at least --duration 17s: there are two exchanges";
+    assert!(short.code == Some(64) && short.stderr.contains(message), "{short:?}");
     let rejected = output(&mut quorlock(&["chaos", "--json", "--report", "-"]));
     assert_eq!(rejected.code, Some(64), "{rejected:?}");
     let rejected =

@@ -6,7 +6,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::super::timing::{BLOCK_SLACK, TARGET_PAUSE, TARGET_TRIES};
+use super::super::timing::{BETWEEN_EXCHANGES, BLOCK_SLACK, TARGET_PAUSE, TARGET_TRIES};
 use super::RunState;
 use crate::faults::{Injection, InjectionError, PlannedFault};
 use crate::history::EventKind;
@@ -27,16 +27,22 @@ impl RunState<'_> {
 
     pub(super) fn inject_into_nodes(&self, planned: &PlannedFault) -> Result<(), InjectionError> {
         let PlannedFault { injection, nodes, duration, .. } = planned;
+        // A fault that would still be too much after a wait is left out.
+        let Some(_reservation) = self.limits.reserve(injection.kind(), nodes, &self.stop) else {
+            return Ok(());
+        };
         let fault = self.log.record_fault(*injection, nodes, &[]);
         let (remaining, end_recorded) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = on_each_node(nodes, |node| {
             let _reservation = self.nodes.reserve(node, *injection);
-            let prepared = self.nodes.prepare(node, *injection)?;
-            self.nodes.begin(node, *injection, *duration, &prepared)?;
+            let mut prepared = self.nodes.prepare(node, *injection)?;
+            self.nodes.begin(node, *injection, *duration, &mut prepared)?;
             if remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.log.record(EventKind::FaultApplied { fault });
             }
-            self.stop.sleep(*duration);
+            // The exchanges of a reconfiguration take most of its duration.
+            let is_reconfiguration = matches!(injection, Injection::Reconfiguration { .. });
+            self.stop.sleep(if is_reconfiguration { BETWEEN_EXCHANGES } else { *duration });
             // Recorded once, before the fault ends on the first node; the other threads wait for that.
             end_recorded.call_once(|| self.log.record(EventKind::FaultEnding { fault }));
             self.nodes.end(node, *injection, prepared)
