@@ -5,6 +5,7 @@
 
 mod action;
 mod advance;
+mod implicit_votes;
 mod membership;
 mod operation;
 mod queries;
@@ -16,6 +17,7 @@ pub use action::{Action, AttemptEvent, LeaseEvent, Limits, OperationEvent};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use implicit_votes::implicit_votes;
 use operation::{AttemptEntry, Operation, OperationEntry};
 pub use tickets::HandedOverLock;
 
@@ -369,36 +371,6 @@ impl Coordinator {
         self.wall_clock_lead = Some(if has_gained { lead } else { known });
         has_gained
     }
-}
-
-/// The votes of nodes to which no request is sent: not connected, backlogged, excluded or on probation.
-struct ImplicitVotes<'a> {
-    pipelines: &'a [NodePipeline],
-    membership: Option<&'a Membership>,
-    reply_timeout: Duration,
-}
-
-impl ImplicitVotes<'_> {
-    fn of(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let unavailable = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
-        unavailable.or_else(|| self.membership.and_then(|membership| membership.implicit_vote(node, now)))
-    }
-
-    fn for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let unavailable = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
-        unavailable.or_else(|| {
-            self.membership.and_then(|membership| membership.implicit_vote_for_holders(node, now))
-        })
-    }
-}
-
-/// Borrows only these fields, so that an operation can be changed at the same time.
-fn implicit_votes<'a>(
-    pipelines: &'a [NodePipeline],
-    membership: Option<&'a Membership>,
-    limits: Limits,
-) -> ImplicitVotes<'a> {
-    ImplicitVotes { pipelines, membership, reply_timeout: limits.reply_timeout }
 }
 
 const MIN_WALL_CLOCK_GAIN: Duration = Duration::from_millis(1);
