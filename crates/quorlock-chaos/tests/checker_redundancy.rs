@@ -287,3 +287,11 @@ fn a_node_without_any_key_is_a_violation_even_if_the_owner_is_unknown() {
     assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
     assert!(verdict.violations[0].message.contains("node 2"), "{verdict:?}");
 }
+
+#[test]
+fn of_two_locks_that_are_held_at_once_none_is_checked() {
+    let mut builder = missing(3_500);
+    builder.hold(2, 0, 4_000, 4_500, Some(NUMBER + 1));
+    let verdict = check(&builder, &[Invariant::MutualExclusion], &REDUNDANCY);
+    assert!(excuse(&verdict).contains("another client held the lock"), "{verdict:?}");
+}

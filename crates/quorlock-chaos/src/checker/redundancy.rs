@@ -34,8 +34,16 @@ pub(super) fn check(
         let mut is_checked = false;
         for key in attempt.keys {
             let owner = check.samples.owner(key, held_span, facts.settings.quorum);
+            let has_rival = attempts.iter().any(|other| {
+                let overlaps = other.held_span().is_some_and(|span| span.overlaps(held_span));
+                !std::ptr::eq(other, attempt)
+                    && overlaps
+                    && other.conflicts_with(attempt)
+                    && other.keys.contains(key)
+            });
+            let lock = Lock { attempt, held_span, key, owner, has_rival };
             for node in 0..facts.settings.nodes {
-                is_checked |= check.check_node(&Lock { attempt, held_span, key, owner }, node, findings);
+                is_checked |= check.check_node(&lock, node, findings);
             }
         }
         findings.redundancy_checked += usize::from(is_checked);
@@ -65,6 +73,9 @@ struct Lock<'a> {
     /// The hash of its owner token, if samples show it. A node without any key needs no hash to be a
     /// violation.
     owner: Option<&'a str>,
+    /// Whether a lock that it excludes was held at the same time. Then the samples do not show which of the two
+    /// owners is its own, and exclusion is reported itself.
+    has_rival: bool,
 }
 
 impl Lock<'_> {
@@ -115,6 +126,9 @@ impl RedundancyChecker<'_> {
 
     /// The excuse for a missing key on the node at the end of `span`.
     fn excuse(&self, lock: &Lock<'_>, node: usize, span: Span) -> Option<&'static str> {
+        if lock.has_rival {
+            return Some("another client held the lock at the same time");
+        }
         let process = lock.attempt.process;
         let faults = || {
             let of_node =
