@@ -26,13 +26,11 @@ impl Sim<'_> {
                             write: None,
                         };
                         self.send_to_node(conn_id, ToNode::SentRequest(command));
-                        if self.plan.faults_on_send > 0 && self.rng.chance_permille(self.plan.faults_on_send)
-                        {
-                            self.inject_fault_at(node.index(), client);
-                        }
+                        self.inject_fault_on_send(node.index(), client);
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
+                    let is_write = write.is_some();
                     if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
                         let request = Request { kind: RequestKind::ReadMarker, ..self.marker_request() };
                         self.send_to_node(
@@ -44,6 +42,9 @@ impl Sim<'_> {
                                 write,
                             }),
                         );
+                    }
+                    if is_write {
+                        self.inject_fault_on_send(node.index(), client);
                     }
                 }
                 // No client of a history reconfigures.
@@ -76,6 +77,13 @@ impl Sim<'_> {
         }
         self.note_known_nodes(client);
         self.set_timer(client);
+    }
+
+    /// Injects a fault just after a request was sent, in some of the cases.
+    fn inject_fault_on_send(&mut self, node: usize, client: usize) {
+        if self.plan.faults_on_send > 0 && self.rng.chance_permille(self.plan.faults_on_send) {
+            self.inject_fault_at(node, client);
+        }
     }
 
     fn marker_request(&self) -> Request {

@@ -27,6 +27,7 @@ mod runner;
 mod situations;
 mod state;
 mod stats;
+mod ticket_mutants;
 mod tickets;
 mod wait_queues;
 mod waiters;

@@ -62,7 +62,13 @@ const LATE_CHOICES: Profile = Profile {
 const ANY_LIST_ADOPTS: Profile =
     Profile { mutant: Some(Mutant::AnyListAdopts), other_lists: 1000, ..ONE_MOVE };
 const IN_FORCE_BY_COUNT: Profile = Profile { mutant: Some(Mutant::InForceByCount), ..BALLOTS };
-const NO_PROMISE: Profile = Profile { mutant: Some(Mutant::NoPromise), ..BALLOTS };
+/// Clients on either side of a moved address see other majorities. Some crash while they write the next roster.
+const NO_PROMISE: Profile = Profile {
+    mutant: Some(Mutant::NoPromise),
+    nodes: &[5],
+    faults: &[Fault::AddressMoved, Fault::Partition, Fault::ClientCrash, Fault::ClientPause],
+    ..BALLOTS
+};
 const PROBATION_BEFORE_CHOICE: Profile =
     Profile { mutant: Some(Mutant::ProbationBeforeChoice), ..LATE_CHOICES };
 const PROMISE_DOES_NOT_SEAL: Profile = Profile { mutant: Some(Mutant::PromiseDoesNotSeal), ..ONE_MOVE };
