@@ -40,6 +40,12 @@ pub(super) const CLOCK_BEHIND: Profile = Profile {
     }),
     ..FAR_MIN_NUMBERS
 };
+/// One address at a time moves to another server, and connections to the earlier server live on.
+const MOVED_ADDRESS: Profile = Profile {
+    faults: &[Fault::AddressMoved, Fault::ConnectionReset, Fault::Partition],
+    far_min_numbers: 0,
+    ..FAR_MIN_NUMBERS
+};
 
 #[test]
 fn numbers_decrease_after_a_far_minimum_only_if_nodes_lose_data() {
@@ -61,6 +67,17 @@ fn a_clock_behind_at_start_misleads_only_new_clients_with_wrong_wall_clocks() {
     assert_eq!(exclusion_causes(&wrong_wall_clocks, 6_000), [Cause::ClockBehindAtStart]);
     let restarts_only = Profile { faults: &[Fault::RestartClockBehind], ..wrong_wall_clocks };
     assert_eq!(exclusion_causes(&restarts_only, 2_000), []);
+}
+
+#[test]
+fn a_moved_address_admits_two_holders_only_to_plain_clients() {
+    let exclusion_causes = |profile: &Profile| causes(profile, 1_000, &[Invariant::MutualExclusion]);
+    assert_eq!(exclusion_causes(&MOVED_ADDRESS), []);
+    // To plain clients, a blank server at the address is also a node that lost its data.
+    assert_eq!(
+        exclusion_causes(&Profile { plain: 1000, ..MOVED_ADDRESS }),
+        [Cause::DataLoss, Cause::AddressesMoved]
+    );
 }
 
 /// The causes that broke these invariants in `count` histories; a violation without a cause panics.

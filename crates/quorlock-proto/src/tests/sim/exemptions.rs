@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::stats::Cause;
 use crate::fence::CLOCK_TOLERANCE_MICROS;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::OperationId;
 
 /// A fault beyond the guarantees, on one node or one client.
 #[derive(Clone, Copy, Debug)]
@@ -110,11 +111,9 @@ impl Oracle {
     /// The cause for repeated or decreasing fencing numbers at or after `since`. `number` is the largest of
     /// the compared numbers.
     pub(super) fn fence_loss_exemption(&self, since: u64, number: Option<u64>, plan: &Plan) -> Option<Cause> {
-        // Servers without an address gave out numbers that no later roster has heard of.
-        let moved = (self.moved_until >= since).then_some(Cause::AddressesMoved);
         let lost = self.nodes_without_fences_since(since);
         if !covers_quorum_intersection(lost.len(), plan) {
-            return moved;
+            return None;
         }
         // After an undetected data loss there is no probation, in which the clock would pass all earlier
         // numbers.
@@ -135,8 +134,19 @@ impl Oracle {
             });
             let by_clock = (self.max_clock_error_nanos >= tolerated_clock_error_nanos)
                 .then_some(Cause::DataLossAndClockError);
-            by_clock.or(may_exceed_new_fences.then_some(Cause::MinFencingNumberLost)).or(moved)
+            by_clock.or(may_exceed_new_fences.then_some(Cause::MinFencingNumberLost))
         }
+    }
+
+    /// `AddressesMoved`, if a server without an address voted for one of these locks, and such servers may form a
+    /// quorum. Then no later roster has heard of the votes.
+    pub(super) fn moved_exemption(&self, locks: &[OperationId]) -> Option<Cause> {
+        let records = || locks.iter().map(|id| &self.records[*id as usize]);
+        let is_fenced = records().all(|it| it.is_fenced);
+        let until = if is_fenced { self.moved_until } else { self.ghosts_until };
+        let is_exempt = records().any(|it| it.per_node.iter().any(|node_record| node_record.was_ghost))
+            && records().any(|it| it.started_at <= until);
+        is_exempt.then_some(Cause::AddressesMoved)
     }
 
     /// The nodes that lost fences at or after `since`.

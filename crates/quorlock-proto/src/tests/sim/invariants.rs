@@ -62,7 +62,8 @@ impl Sim<'_> {
             let lost = self
                 .oracle
                 .fence_loss_exemption(started_at, None, &self.plan)
-                .or_else(|| self.fence_loss_since(started_at));
+                .or_else(|| self.fence_loss_since(started_at))
+                .or_else(|| self.oracle.moved_exemption(&[id, other]));
             let exemption =
                 if is_fenced { lost } else { exemption.or_else(|| self.overlap_exemption(id, other)) };
             let message = format!("lock {id} was renewed, and another client had it meanwhile");
@@ -201,6 +202,7 @@ impl Sim<'_> {
     /// What exempts that the second lock was acquired while the first was believed valid. Either a holder's
     /// clocks were wrong, or a fault hit every node that could have voted against it.
     fn overlap_exemption(&self, first: OperationId, second: OperationId) -> Option<Cause> {
+        let moved_exemption = self.oracle.moved_exemption(&[first, second]);
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
         // Either lock may be the one that is believed valid for too long.
         let client_exemption = |record: &AttemptRecord| {
@@ -209,10 +211,8 @@ impl Sim<'_> {
         if let Some(cause) = client_exemption(first).or_else(|| client_exemption(second)) {
             return Some(cause);
         }
-        let are_fenced = first.is_fenced && second.is_fenced;
-        let moved_until = if are_fenced { self.oracle.moved_until } else { self.oracle.ghosts_until };
-        if moved_until >= first.started_at.min(second.started_at) {
-            return Some(Cause::AddressesMoved);
+        if let Some(cause) = moved_exemption {
+            return Some(cause);
         }
         let mut exemption = None;
         for node in intersection(first.expected_nodes, second.expected_nodes).iter() {
@@ -261,7 +261,10 @@ impl Sim<'_> {
             let Some(earlier) = early.fencing_number.filter(|_| early.key == late.key) else { continue };
             // The lock that is acquired first may have been requested last.
             let (since, largest) = (early.started_at.min(late.started_at), earlier.max(number));
-            let fence_loss_exemption = || self.oracle.fence_loss_exemption(since, Some(largest), &self.plan);
+            let fence_loss_exemption = || {
+                let exemption = self.oracle.fence_loss_exemption(since, Some(largest), &self.plan);
+                exemption.or_else(|| self.oracle.moved_exemption(&[*other, id]))
+            };
             if earlier == number {
                 let message = format!("locks {other} and {id} have the same fencing number {number}");
                 found.push((Invariant::UniqueNumbers, fence_loss_exemption(), message));

@@ -106,6 +106,7 @@ pub(super) struct AttemptRecord {
 
 /// What a node has executed for an attempt.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is read by itself")]
 pub(super) struct NodeRecord {
     pub(super) grant_index: u32,
     pub(super) fencing_number: Option<u64>,
@@ -117,6 +118,8 @@ pub(super) struct NodeRecord {
     pub(super) known_since: u64,
     /// The node voted although it was on probation.
     pub(super) was_on_probation: bool,
+    /// A server without an address has granted it, or confirmed it.
+    pub(super) was_ghost: bool,
     /// The server that voted may evict keys: the one at the node's address, or the one that had it before.
     pub(super) may_evict: bool,
 }
@@ -270,10 +273,12 @@ impl Sim<'_> {
         let Some(id) = self.oracle.attempt_with_token(request.token) else { return };
         self.oracle.grant_count += 1;
         let grant_index = self.oracle.grant_count;
+        let is_ghost = self.oracle.is_ghost;
         let node_record = &mut self.oracle.records[id as usize].per_node[node];
         (node_record.was_on_probation, node_record.has_granted, node_record.voted_at) =
             (was_on_probation, true, self.nanos);
         node_record.known_since = known_since;
+        node_record.was_ghost |= is_ghost;
         node_record.may_evict = self.nodes[node].redis.evicts;
         match (request.kind, vote, request.fence) {
             (RequestKind::Acquire | RequestKind::Adopt, Vote::Fenced(number), _) => {

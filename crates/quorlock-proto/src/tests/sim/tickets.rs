@@ -192,7 +192,8 @@ impl Sim<'_> {
         let exemption = self
             .oracle
             .fence_loss_exemption(started_at, None, &self.plan)
-            .or_else(|| self.fence_loss_since(started_at));
+            .or_else(|| self.fence_loss_since(started_at))
+            .or_else(|| self.oracle.moved_exemption(&[previous, other, id]));
         let message =
             format!("lock {id} was adopted from lock {previous}, and lock {other} was between them");
         self.report_breach(Invariant::ContinuousAdoption, exemption, &message);
