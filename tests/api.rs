@@ -730,6 +730,7 @@ async fn public_values_are_serialized_with_names_in_snake_case() {
             "round_trip_us",
             "run_id",
             "seat",
+            "seat_within_ms",
             "server",
             "state",
             "warnings"
