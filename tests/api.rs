@@ -412,7 +412,7 @@ async fn a_ttl_in_fenced_mode_is_at_most_the_max_ttl() {
     let redlock =
         nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("connect_lazy needs no node");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
-    check_acquire_rejected(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
+    check_acquire_rejected(mutex, &["4.001s", "longest", "4s", "quorlock reconfigure"]).await;
 }
 
 #[tokio::test]
