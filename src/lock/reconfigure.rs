@@ -233,10 +233,14 @@ impl Reconfiguration {
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
+            let nodes = client.current_status();
+            // The node that replies first may be of another lock cluster.
+            let all_known = nodes.iter().all(|node| node.state != NodeState::Connecting);
             let state = progress.borrow_and_update().clone();
+            let state = state.filter(|it| all_known || !is_dry_run && it.next != NextStep::OtherList);
             let is_news = state != last;
             last.clone_from(&state);
-            if let Some(error) = hopeless(&client.current_status(), goal, state.as_ref()) {
+            if let Some(error) = hopeless(&nodes, goal, state.as_ref()) {
                 return Err(error);
             }
             if let Some(state) = state {
@@ -248,7 +252,7 @@ impl Reconfiguration {
                     return Ok(progress);
                 }
             } else if now().is_past(deadline) {
-                return Err(ConnectError::NoQuorum { nodes: client.current_status() }.into());
+                return Err(ConnectError::NoQuorum { nodes }.into());
             }
             // The state of the nodes may change without the progress.
             if let Ok(Err(_)) = timeout(POLL_INTERVAL, progress.changed()).await {
