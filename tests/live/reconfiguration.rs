@@ -155,3 +155,22 @@ async fn another_list_and_a_node_of_another_lock_cluster_are_rejected() {
     let foreign = builder(&fleet, &[0, 1, 2]).reconfigure(urls(&fleet, &[0, 1, 3])).run().await;
     assert!(matches!(foreign, Err(ReconfigureError::NewNodeExcluded { .. })), "{foreign:?}");
 }
+
+/// The node that replies first is of another lock cluster, whose list is none between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_in_force_is_judged_when_every_node_was_dialed() {
+    let mut fleet = blank_servers(6);
+    initialize(builder(&fleet, &[0, 1, 2]));
+    initialize(builder(&fleet, &[3, 4, 5]));
+    (0..3).for_each(|node| fleet[node].pause());
+    let builder = builder(&fleet, &[0, 1, 2]).dial_timeout(secs(20));
+    let running = tokio::spawn(builder.reconfigure(urls(&fleet, &[0, 1, 3])).run());
+    eventually("the foreign node has replied", || async {
+        let clients: String = fleet[3].command(&["CLIENT", "LIST"]).expect("a reply");
+        clients.contains("name=quorlock ") && clients.contains("sub=1")
+    })
+    .await;
+    (0..3).for_each(|node| fleet[node].resume());
+    let outcome = running.await.expect("no panic");
+    assert!(matches!(outcome, Err(ReconfigureError::NewNodeExcluded { .. })), "{outcome:?}");
+}
