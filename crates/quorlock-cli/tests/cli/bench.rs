@@ -8,11 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::chaos::children_of;
-use crate::world::{Output, World, output, output_of, quorlock, send, wait_until};
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"))
-}
+use crate::world::{World, json, output, output_of, quorlock, send, wait_until};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))

@@ -2,18 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Output, World, wait_until};
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).expect("JSON")
-}
-
-/// The findings below the line of this node.
-fn findings_of(report: &Output, world: &World, index: usize) -> String {
-    let address = format!("127.0.0.1:{} ", world.fleet[index].port());
-    let lines = report.stdout.lines().skip_while(|line| !line.contains(&address)).skip(1);
-    lines.take_while(|line| line.starts_with(' ')).collect()
-}
+use crate::world::{Output, World, findings_of, json, wait_until};
 
 fn line_of(report: &Output, world: &World, index: usize) -> String {
     let address = format!("127.0.0.1:{} ", world.fleet[index].port());

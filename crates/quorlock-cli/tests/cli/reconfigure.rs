@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::world::{Output, World, output, output_of, quorlock, send, wait, wait_until};
+use crate::world::{Output, World, json, output, output_of, quorlock, send, wait, wait_until};
 
 /// Servers, the first three of which are a lock cluster.
 fn world(servers: usize) -> World {
@@ -45,10 +45,6 @@ fn reconfigured(world: &World, from: &[usize], to: &[usize], args: &[&str]) -> O
     lines.dedup();
     assert_eq!(lines.len(), count, "a line is repeated: {done:?}");
     done
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
 /// Appends the number after the last one. It finds two holders at once: they append the same number.

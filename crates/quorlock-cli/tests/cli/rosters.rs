@@ -1,20 +1,8 @@
 //! The roster in `doctor`, and `init --without-unreachable`.
 
 use quorlock_chaos::{Data, MovableAddress, Server, Setup};
-use serde_json::Value;
 
-use crate::world::{Output, World, output, output_of, wait_until};
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).expect("JSON")
-}
-
-/// The findings below the line of this node.
-fn findings_of(report: &Output, world: &World, index: usize) -> String {
-    let address = format!("127.0.0.1:{} ", world.fleet[index].port());
-    let lines = report.stdout.lines().skip_while(|line| !line.contains(&address)).skip(1);
-    lines.take_while(|line| line.starts_with(' ')).collect()
-}
+use crate::world::{World, findings_of, json, output, output_of, wait_until};
 
 #[test]
 fn doctor_shows_the_roster_and_the_seats_that_changed_hands() {

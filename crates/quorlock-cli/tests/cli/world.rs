@@ -255,6 +255,18 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("timeout: {what}");
 }
 
+/// The JSON on stdout.
+pub(crate) fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The findings of `doctor` below the line of this node.
+pub(crate) fn findings_of(report: &Output, world: &World, index: usize) -> String {
+    let address = format!("127.0.0.1:{} ", world.fleet[index].port());
+    let lines = report.stdout.lines().skip_while(|line| !line.contains(&address)).skip(1);
+    lines.take_while(|line| line.starts_with(' ')).collect()
+}
+
 pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("a signal");
 }
