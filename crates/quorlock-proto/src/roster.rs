@@ -55,8 +55,8 @@ impl fmt::Display for Epoch {
 pub struct SeatId(pub u64);
 
 impl SeatId {
-    /// The seat for a node that these random bits give. It differs for each of the nodes, of which there are at
-    /// most nine, and is never 0.
+    /// The seat for a node that these random bits give. It differs for each of the nodes, of which there are
+    /// fewer than 64, and is never 0.
     #[must_use]
     pub const fn drawn(random: u64, node: NodeId) -> Self {
         let bits = random.rotate_left(7 * node.0 as u32);

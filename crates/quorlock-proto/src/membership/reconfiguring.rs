@@ -76,7 +76,7 @@ impl Reconfiguring {
 
 impl Membership {
     /// The membership of a client that reconfigures the lock cluster, or in a dry run only tells what is to be
-    /// done. Its list are all nodes, old and new.
+    /// done. Its list has all nodes, old and new.
     #[must_use]
     pub fn reconfiguring(
         config: LockClusterConfig,

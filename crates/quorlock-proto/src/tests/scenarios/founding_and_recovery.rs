@@ -73,20 +73,23 @@ fn clients_that_live_for_seconds_found_a_lock_cluster_without_a_dead_node() {
     assert!(locking.is_some(), "its seats were drawn more than the max ttl ago");
 }
 
+/// Whether an attempt of Alice's gets the lock at once.
+fn has_acquired(world: &mut World) -> bool {
+    let attempt = world.start_acquire(ALICE);
+    world.deliver_all();
+    let is_held = world.is_valid(ALICE, attempt);
+    if !is_held {
+        world.cancel(ALICE, attempt);
+        world.deliver_all();
+    }
+    is_held
+}
+
 #[test]
 fn clients_that_live_for_seconds_cast_no_vote_before_the_probation_of_a_founding_with_all_nodes() {
     let mut world = uninitialized_world(5, 1);
     let up = [0, 1, 2, 3, 4];
-    let locking = run_short_clients(&mut world, &up, 10, |world| {
-        let attempt = world.start_acquire(ALICE);
-        world.deliver_all();
-        let is_held = world.is_valid(ALICE, attempt);
-        if !is_held {
-            world.cancel(ALICE, attempt);
-            world.deliver_all();
-        }
-        is_held
-    });
+    let locking = run_short_clients(&mut world, &up, 10, has_acquired);
     let locking = locking.expect("a lock");
     assert!(locking >= PROBATION && locking <= PROBATION + ms(200), "{locking:?}");
 }
@@ -106,16 +109,7 @@ fn clients_that_live_for_seconds_recover_three_of_four_nodes_that_restarted_empt
     assert_eq!((after.seat, after.time_micros), (before.seat, before.time_micros), "it remembers");
     let left = (0..3).map(|node| probation_left(&world, node)).min().expect("three nodes");
     assert!(left > MAX_TTL - SETTLING);
-    let locking = run_short_clients(&mut world, &up, 10, |world| {
-        let attempt = world.start_acquire(ALICE);
-        world.deliver_all();
-        let is_held = world.is_valid(ALICE, attempt);
-        if !is_held {
-            world.cancel(ALICE, attempt);
-            world.deliver_all();
-        }
-        is_held
-    });
+    let locking = run_short_clients(&mut world, &up, 10, has_acquired);
     let locking = locking.expect("a lock");
     assert!(
         locking >= left + HEAD_START && locking <= left + HEAD_START + ms(1_000),
