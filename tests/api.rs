@@ -197,6 +197,18 @@ async fn each_node_has_one_name_of_its_own() {
     check_rejected(nodes(3).node_names(["a", "", "b"]), &["empty name"]);
 }
 
+#[cfg(feature = "tls-rustls")]
+#[test]
+fn options_for_tls_are_for_the_nodes_before_or_after_a_reconfiguration() {
+    let (plain, tls) = ("redis://10.0.0.1", "rediss://10.0.0.2");
+    let check = |from: &str, to: &str| {
+        let builder = Redlock::builder().nodes([from]).tls_ca_file("ca.crt");
+        builder.reconfigure([to]).check().map_err(|invalid| invalid.option())
+    };
+    assert_eq!([check(plain, tls), check(tls, plain), check(tls, tls)], [Ok(()); 3]);
+    assert_eq!(check(plain, plain), Err(Some("tls_ca_file")));
+}
+
 #[tokio::test]
 async fn a_quorum_is_at_least_a_majority_and_at_most_all_nodes() {
     for quorum in 3..=5 {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::RedlockBuilder;
+use super::builder::{Goal, RedlockBuilder};
 use super::client::Redlock;
-use super::error::{ConnectError, ReconfigureError};
+use super::error::{ConnectError, InvalidInput, ReconfigureError};
 use crate::host::clock::now;
 use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
@@ -32,9 +32,7 @@ use quorlock_proto::vote::ExclusionReason;
 #[must_use = "a reconfiguration does nothing until it is `run`"]
 pub struct Reconfiguration {
     builder: RedlockBuilder,
-    to: Vec<String>,
-    quorum: Option<usize>,
-    max_ttl: Option<Duration>,
+    goal: Goal,
     on_progress: Option<ProgressHandler>,
 }
 
@@ -135,7 +133,7 @@ impl RedlockBuilder {
         I::Item: Into<String>,
     {
         let to = to.into_iter().map(Into::into).collect();
-        Reconfiguration { builder: self, to, quorum: None, max_ttl: None, on_progress: None }
+        Reconfiguration { builder: self, goal: Goal { to, quorum: None, max_ttl: None }, on_progress: None }
     }
 }
 
@@ -151,7 +149,7 @@ impl Reconfiguration {
     /// # }
     /// ```
     pub fn quorum(mut self, need: usize) -> Self {
-        self.quorum = Some(need);
+        self.goal.quorum = Some(need);
         self
     }
 
@@ -165,7 +163,7 @@ impl Reconfiguration {
     /// # }
     /// ```
     pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
-        self.max_ttl = Some(max_ttl);
+        self.goal.max_ttl = Some(max_ttl);
         self
     }
 
@@ -181,6 +179,26 @@ impl Reconfiguration {
     pub fn on_progress(mut self, on_progress: impl FnMut(&ReconfigurationProgress) + Send + 'static) -> Self {
         self.on_progress = Some(Box::new(on_progress));
         self
+    }
+
+    /// Checks all options, as [`run`](Self::run) and [`inspect`](Self::inspect) do, without access to nodes or files.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`] for the first option that is not valid. [`InvalidInput::option`] says which: `to` for the nodes
+    /// after, `quorum` or `max_ttl`, or an option of the builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let before = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// let reconfiguration = Redlock::builder().nodes(before).reconfigure(["http://10.0.0.1"]);
+    /// assert_eq!(reconfiguration.check().map_err(|invalid| invalid.option()), Err(Some("to")));
+    /// ```
+    pub fn check(&self) -> Result<(), InvalidInput> {
+        self.builder.checked_for(&self.goal).map(drop)
     }
 
     /// Reads what is in force and what is to be changed. Changes nothing.
@@ -228,8 +246,8 @@ impl Reconfiguration {
     }
 
     async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
-        let Self { builder, to, quorum, max_ttl, mut on_progress } = self;
-        let (client, goal, mut progress) = builder.connect_to_reconfigure(to, quorum, max_ttl, is_dry_run)?;
+        let Self { builder, goal, mut on_progress } = self;
+        let (client, goal, mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
@@ -351,7 +369,7 @@ impl fmt::Display for ReconfigurationStep {
 impl fmt::Debug for Reconfiguration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may contain passwords, so show nothing of them.
-        f.debug_struct("Reconfiguration").field("to", &self.to.len()).finish_non_exhaustive()
+        f.debug_struct("Reconfiguration").field("to", &self.goal.to.len()).finish_non_exhaustive()
     }
 }
 

@@ -40,6 +40,14 @@ impl RedlockBuilder {
 
     /// Checks all options and returns the parsed quorum, drift and addresses.
     pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
+        let checked = self.checked_without_tls()?;
+        #[cfg(feature = "tls-rustls")]
+        self.check_tls(&checked.2)?;
+        Ok(checked)
+    }
+
+    /// As `checked`, without the check that TLS options have an effect.
+    pub(super) fn checked_without_tls(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
         let count = self.nodes.len();
         let quorum = Quorum::new(count, self.quorum).map_err(|invalid| {
             let is_list = matches!(invalid, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
@@ -67,8 +75,6 @@ impl RedlockBuilder {
             }
         }
         self.check_node_names(count)?;
-        #[cfg(feature = "tls-rustls")]
-        self.check_tls(&addresses)?;
         self.check_names()?;
         self.check_spans()?;
         Ok((quorum, drift, addresses))
@@ -159,7 +165,7 @@ impl RedlockBuilder {
 
     /// Rejects TLS options that would have no effect.
     #[cfg(feature = "tls-rustls")]
-    fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
+    pub(super) fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
         let options = [
             ("tls_ca_file", self.tls.ca.is_some(), "authorities are"),
             ("tls_client_certificate", self.tls.client.is_some(), "a client certificate is"),

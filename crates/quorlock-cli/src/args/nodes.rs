@@ -1,6 +1,5 @@
 //! The flags that name the nodes, shared by all commands that connect to nodes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use clap::Args as _;
 use clap::builder::NonEmptyStringValueParser;
 use quorlock::Mode;
 
-use crate::config::Origin;
+use crate::config::Origins;
 use crate::config::values::{Urls, count, mode, share, span};
 
 /// Which nodes, and how to reach them. Each is a flag, an environment variable and, but for `config`, a line of the
@@ -74,7 +73,7 @@ pub(crate) struct NodeArgs {
     pub(crate) tls_key: Option<PathBuf>,
     /// Where each setting was found.
     #[arg(skip)]
-    pub(crate) origins: BTreeMap<&'static str, Origin>,
+    pub(crate) origins: Origins,
 }
 
 /// The heading of these flags in help texts.

@@ -262,6 +262,16 @@ fn usage_errors_name_the_flag() {
     let mut command = quorlock(&["reconfigure", "--quorum", "1"]);
     let unreachable = output(command.env("QUORLOCK_NODES", "redis://127.0.0.1:1"));
     assert_eq!(unreachable.code, Some(69), "{unreachable:?}");
+    // Only the list after uses TLS, or only the list before, or none.
+    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/good.pem");
+    let (plain, tls) = ("redis://127.0.0.1:1", "rediss://127.0.0.1:2");
+    for (from, to, code) in [(plain, tls, 69), (tls, plain, 69), (plain, plain, 64)] {
+        let mut command = quorlock(&["reconfigure", "--to", to, "--tls-ca", certificate]);
+        let output = output(command.env("QUORLOCK_NODES", from));
+        assert_eq!(output.code, Some(code), "{from} to {to}: {output:?}");
+        let is_rejected = output.stderr.contains("--tls-ca: authorities are given");
+        assert_eq!(is_rejected, code == 64, "{from} to {to}: {output:?}");
+    }
     let mut command = quorlock(&["reconfigure", "--quorum", "1"]);
     let plain = output(command.env("QUORLOCK_NODES", "redis://a").env("QUORLOCK_MODE", "plain"));
     assert_eq!(plain.code, Some(78), "{plain:?}");
