@@ -133,11 +133,31 @@ impl RedlockBuilder {
         I::Item: Into<String>,
     {
         let to = to.into_iter().map(Into::into).collect();
-        Reconfiguration { builder: self, goal: Goal { to, quorum: None, max_ttl: None }, on_progress: None }
+        let goal = Goal { to, to_names: None, quorum: None, max_ttl: None };
+        Reconfiguration { builder: self, goal, on_progress: None }
     }
 }
 
 impl Reconfiguration {
+    /// Sets the names of the nodes after, in the order of `to`. Needed for new nodes if the nodes before have
+    /// [names](RedlockBuilder::node_names). A node with the same name before and after is the same node, also under
+    /// another URL. Default: the names before; without such names the addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let before = ["redis://localhost:7001", "redis://localhost:7002", "redis://localhost:7003"];
+    /// let after = ["redis://localhost:7001", "redis://localhost:7002", "redis://localhost:7004"];
+    /// let builder = Redlock::builder().nodes(before).node_names(["a", "b", "c"]);
+    /// assert_eq!(builder.reconfigure(after).to_names(["a", "b", "d"]).check(), Ok(()));
+    /// ```
+    pub fn to_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.goal.to_names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Sets the number of nodes that make a quorum. Default: the majority of the new nodes; as before if their number
     /// stays.
     ///
@@ -186,7 +206,7 @@ impl Reconfiguration {
     /// # Errors
     ///
     /// [`InvalidInput`] for the first option that is not valid. [`InvalidInput::option`] says which: `to` for the nodes
-    /// after, `quorum` or `max_ttl`, or an option of the builder.
+    /// after, `to_names`, `quorum` or `max_ttl`, or an option of the builder.
     ///
     /// # Examples
     ///

@@ -64,7 +64,8 @@ impl SeatId {
     }
 }
 
-/// The hash of a client's list of nodes: host, port and database of each, sorted.
+/// The hash of a client's list of nodes: the names of all, sorted. A name is host, port and database, or one that
+/// the user gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListHash(pub u64);
 
@@ -77,7 +78,7 @@ pub struct NodeList {
 }
 
 impl NodeList {
-    /// The list of nodes with these names: host, port and database. Seats are in the order of the sorted
+    /// The list of nodes with these names. Seats are in the order of the sorted
     /// names, so clients may name the nodes in any order.
     #[must_use]
     pub fn new(names: &[impl AsRef<str>]) -> Self {

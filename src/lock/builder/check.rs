@@ -90,12 +90,14 @@ impl RedlockBuilder {
         if names.iter().any(String::is_empty) {
             return invalid(InvalidInputKind::Empty, "a node has an empty name".to_owned());
         }
-        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-            Some((_, name)) => {
-                invalid(InvalidInputKind::Duplicate, format!("two nodes have the name {name:?}"))
+        // A name may be a password by mistake, so it is not shown.
+        for (index, name) in names.iter().enumerate() {
+            if let Some(first) = names[..index].iter().position(|it| it == name) {
+                let message = format!("two nodes have one name: the nodes {} and {}", first + 1, index + 1);
+                return invalid(InvalidInputKind::Duplicate, message);
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     /// Reads the files for TLS and checks their content, as [`connect`](Self::connect) and

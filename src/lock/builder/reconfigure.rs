@@ -17,6 +17,8 @@ use std::time::Duration;
 /// What the lock cluster is to become. What is `None` stays.
 pub(in crate::lock) struct Goal {
     pub(in crate::lock) to: Vec<String>,
+    /// The names of these nodes.
+    pub(in crate::lock) to_names: Option<Vec<String>>,
     pub(in crate::lock) quorum: Option<usize>,
     pub(in crate::lock) max_ttl: Option<Duration>,
 }
@@ -30,6 +32,8 @@ pub(in crate::lock) struct BothLists {
     quorum: Quorum,
     drift: Drift,
     all: Vec<Address>,
+    /// The name of each, by which it is the same node in both lists.
+    names: Vec<String>,
     from: NodeSet,
     to: NodeSet,
 }
@@ -41,8 +45,7 @@ impl RedlockBuilder {
         goal: &Goal,
         is_dry_run: bool,
     ) -> Result<Reconfigurer, ConnectError> {
-        let BothLists { quorum: old_quorum, drift, all, from, to } = self.checked_for(goal)?;
-        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let BothLists { quorum: old_quorum, drift, all, names, from, to } = self.checked_for(goal)?;
         let list = NodeList::new(&names);
         let reconfiguration = Reconfiguration::new(names, (from, to), goal.quorum, goal.max_ttl);
         let config = self.config(old_quorum);
@@ -61,17 +64,19 @@ impl RedlockBuilder {
                 "mode",
             ));
         }
-        if self.node_names.is_some() {
-            return Err(conflict("a reconfiguration names nodes by their addresses", "node_names"));
-        }
         let (quorum, drift, before) = self.checked_without_tls()?;
-        let after = self.checked_after(goal)?;
-        // A node has one host, port and database. If only its scheme or user changes, the URL of the list after counts.
-        let is_same = |a: &Address, b: &Address| a.to_string() == b.to_string();
-        let is_in = |list: &[Address], node: &Address| list.iter().any(|it| is_same(it, node));
-        let later = |node: &Address| after.iter().find(|it| is_same(it, node)).unwrap_or(node).clone();
-        let mut all: Vec<Address> = before.iter().map(later).collect();
-        all.extend(after.iter().filter(|node| !is_in(&before, node)).cloned());
+        let before = named(before, self.node_names.as_deref());
+        let after = self.checked_after(goal, &before)?;
+        // The URL of a node may change, as with TLS. Then the later one counts.
+        let find = |list: &[Named], name: &str| list.iter().position(|(it, _)| it == name);
+        let mut both = before.clone();
+        for (name, address) in &after {
+            match find(&before, name) {
+                Some(index) => both[index].1 = address.clone(),
+                None => both.push((name.clone(), address.clone())),
+            }
+        }
+        let (names, all): (Vec<String>, Vec<Address>) = both.into_iter().unzip();
         if all.len() > Quorum::MAX_LISTED {
             let message = format!(
                 "{} different nodes before and after: take at most {} at once",
@@ -83,25 +88,59 @@ impl RedlockBuilder {
         // TLS may be used in one of the lists only.
         #[cfg(feature = "tls-rustls")]
         self.check_tls(&all)?;
-        let among = |list: &[Address]| -> NodeSet {
-            let nodes = (0..all.len()).filter(|index| is_in(list, &all[*index]));
+        let among = |list: &[Named]| -> NodeSet {
+            let nodes = (0..names.len()).filter(|index| find(list, &names[*index]).is_some());
             nodes.map(|index| NodeId(index as u8)).collect()
         };
         let (from, to) = (among(&before), among(&after));
-        Ok(BothLists { quorum, drift, all, from, to })
+        Ok(BothLists { quorum, drift, all, names, from, to })
     }
 
-    fn checked_after(&self, goal: &Goal) -> Result<Vec<Address>, InvalidInput> {
+    fn checked_after(&self, goal: &Goal, before: &[Named]) -> Result<Vec<Named>, InvalidInput> {
         let mut after = self.clone().nodes(goal.to.clone());
+        after.node_names.clone_from(&goal.to_names);
         after.quorum = goal.quorum;
         after.fencing_retention = None;
         after.max_ttl = goal.max_ttl.unwrap_or(after.max_ttl);
-        match after.checked_without_tls() {
-            Ok((_, _, addresses)) => Ok(addresses),
-            Err(invalid) if invalid.option() == Some("nodes") => Err(invalid.of("to")),
-            Err(invalid) => Err(invalid),
+        let (_, _, addresses) = after.checked_without_tls().map_err(|invalid| match invalid.option() {
+            Some("nodes") => invalid.of("to"),
+            Some("node_names") => invalid.of("to_names"),
+            _ => invalid,
+        })?;
+        let mut after = named(addresses, goal.to_names.as_deref());
+        for (name, address) in &mut after {
+            let address = address.to_string();
+            match before.iter().find(|(_, it)| it.to_string() == address) {
+                Some((old, _)) if goal.to_names.is_none() => name.clone_from(old),
+                Some((old, _)) if old != name => {
+                    let message = format!(
+                        "{address} has one name before and another after: a reconfiguration keeps names, so give also the \
+                         names before (node_names)"
+                    );
+                    return Err(conflict(&message, "to_names"));
+                }
+                None if goal.to_names.is_none() && self.node_names.is_some() => {
+                    let message = format!(
+                        "{address} is new, and the nodes before have names: give the nodes after names, too"
+                    );
+                    return Err(conflict(&message, "to_names"));
+                }
+                _ => {}
+            }
         }
+        Ok(after)
     }
+}
+
+/// The name of a node, and its address.
+type Named = (String, Address);
+
+/// The nodes with the names that the user gave, or with their addresses as names.
+fn named(addresses: Vec<Address>, names: Option<&[String]>) -> Vec<Named> {
+    let name = |(index, address): (usize, Address)| {
+        (names.map_or_else(|| address.to_string(), |names| names[index].clone()), address)
+    };
+    addresses.into_iter().enumerate().map(name).collect()
 }
 
 fn conflict(message: &str, option: &'static str) -> InvalidInput {
