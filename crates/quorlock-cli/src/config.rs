@@ -99,7 +99,9 @@ fn resolve(args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
 /// Reads all sources.
 fn read(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<(Cluster, Origins), Failure> {
     let password = args.complete(lookup)?;
-    let NodeArgs { nodes, quorum, max_ttl, mode, fencing_retention, dial_timeout, origins, .. } = args;
+    let NodeArgs {
+        nodes, node_names, quorum, max_ttl, mode, fencing_retention, dial_timeout, origins, ..
+    } = args;
     let urls: Vec<String> = nodes.into_iter().flat_map(|urls| urls.0).collect();
     if urls.is_empty() {
         let message =
@@ -115,6 +117,8 @@ fn read(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<(Cluster, Origins), Fa
         .mode(mode)
         .dial_timeout(dial_timeout)
         .client_name("quorlock");
+    let node_names: Vec<String> = node_names.into_iter().flat_map(|names| names.0).collect();
+    builder = with(builder, Some(node_names).filter(|it| !it.is_empty()), RedlockBuilder::node_names);
     builder = with(builder, args.username, RedlockBuilder::username);
     builder = with(builder, password, RedlockBuilder::password);
     builder = with(builder, args.key_prefix, RedlockBuilder::key_prefix);

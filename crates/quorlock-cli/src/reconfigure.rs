@@ -83,6 +83,9 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
 /// The reconfiguration from this builder's nodes to the goal.
 fn to_goal(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Reconfiguration {
     let mut reconfiguration = builder.reconfigure(goal.to.clone().unwrap_or(urls));
+    if let Some(names) = &goal.to_names {
+        reconfiguration = reconfiguration.to_names(names);
+    }
     if let Some(quorum) = goal.quorum {
         reconfiguration = reconfiguration.quorum(quorum);
     }

@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use quorlock::Mode;
 
 use crate::config::Origins;
-use crate::config::values::{Urls, count, mode, share, span};
+use crate::config::values::{Names, Urls, count, mode, share, span};
 
 /// Which nodes, and how to reach them. Each is a flag, an environment variable and, but for `config`, a line of the
 /// file. Variables are read by `config`, not by clap: an empty variable counts as unset, and no error shows its value.
@@ -20,6 +20,11 @@ pub(crate) struct NodeArgs {
     /// `rediss://…`, `unix:/path`.
     #[arg(long, value_name = "URLS", value_parser = Urls::read)]
     pub(crate) nodes: Vec<Urls>,
+    /// The names of the nodes in the lock cluster, in the order of --nodes, separated by commas. Give them where
+    /// programs do (`node_names`), because clients reach a node under different addresses. [default: host, port and
+    /// database]
+    #[arg(long, value_name = "NAMES", value_parser = Names::read)]
+    pub(crate) node_names: Vec<Names>,
     /// A TOML file with any of these settings (`nodes = ["redis://…"]`, `key_prefix = "…"`). Paths in it are
     /// relative to its own folder.
     #[arg(long, value_name = "FILE")]

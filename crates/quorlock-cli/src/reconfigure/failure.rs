@@ -21,8 +21,8 @@ pub(super) fn of(error: ReconfigureError, goal: &Goal, origins: &Origins) -> Fai
         ReconfigureError::OtherNodeList { .. } => Failure::new(
             exit::CONFIG,
             format!(
-                "{message}\ngive as --nodes the list in force (host, port and database of each), or that of before an \
-                 interrupted reconfiguration together with its --to"
+                "{message}\ngive as --nodes the list in force (host, port and database of each, or its --node-names), or that \
+                 of before an interrupted reconfiguration together with its --to"
             ),
         ),
         ReconfigureError::NewNodeExcluded { reason, .. } => {
@@ -44,6 +44,7 @@ pub(super) fn of(error: ReconfigureError, goal: &Goal, origins: &Origins) -> Fai
 pub(super) fn of_input(invalid: &InvalidInput, goal: &Goal, origins: &Origins) -> Failure {
     let flag = match invalid.option() {
         Some("to") => goal.to.is_some().then_some("--to"),
+        Some("to_names") => Some("--to-names"),
         Some("quorum") => goal.quorum.is_some().then_some("--quorum"),
         Some("max_ttl") => goal.max_ttl.is_some().then_some("--max-ttl"),
         _ => None,
