@@ -12,7 +12,7 @@ use crate::host::clock::now;
 use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
-use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::vote::ExclusionReason;
 
 pub use progress::{ReconfigurationProgress, ReconfigurationStep};
@@ -200,15 +200,21 @@ impl Reconfiguration {
 
     async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
         let Self { builder, goal, mut on_progress } = self;
-        let (client, goal, mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
+        let (client, (from, goal), mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
             let nodes = client.current_status();
-            // The node that replies first may be of another lock cluster.
+            // A node that replies may be of another lock cluster. So its list is judged when every node was dialed, and
+            // when a node of the list before has replied: otherwise that is what keeps the client from going on.
             let all_known = nodes.iter().all(|node| node.state != NodeState::Connecting);
+            let has_replied = |node: NodeId| !matches!(nodes[node.index()].state, NodeState::Down { .. });
+            let may_judge = all_known && from.iter().any(has_replied);
             let state = progress.borrow_and_update().clone();
-            let state = state.filter(|it| all_known || !is_dry_run && it.next != NextStep::OtherList);
+            let state = state.filter(|it| match it.next {
+                NextStep::OtherList => may_judge,
+                _ => all_known || !is_dry_run,
+            });
             let is_news = state != last;
             last.clone_from(&state);
             if let Some(error) = hopeless(&nodes, goal, state.as_ref()) {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorlock::error::ReconfigureError;
+use quorlock::error::{ConnectError, ReconfigureError};
+use quorlock::node::NodeState;
 use quorlock::reconfiguration::{ReconfigurationProgress, ReconfigurationStep};
 use quorlock::{Redlock, RedlockBuilder};
-use quorlock_chaos::{Fleet, MovableAddress, Server};
+use quorlock_chaos::{Data, Fleet, MovableAddress, Server};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -172,6 +173,29 @@ async fn the_list_in_force_is_judged_when_every_node_was_dialed() {
     .await;
     (0..3).for_each(|node| fleet[node].resume());
     let outcome = running.await.expect("no panic");
+    assert!(matches!(outcome, Err(ReconfigureError::NewNodeExcluded { .. })), "{outcome:?}");
+}
+
+/// The only node that replies is of another lock cluster. Its list is not the reason.
+#[tokio::test]
+async fn where_no_node_of_the_list_before_replies_the_error_says_so() {
+    let mut fleet = blank_servers(6);
+    initialize(builder(&fleet, &[0, 1, 2]));
+    initialize(builder(&fleet, &[3, 4, 5]));
+    (0..3).for_each(|node| fleet[node].kill());
+    let reconfiguration = |fleet: &Fleet| {
+        builder(fleet, &[0, 1, 2]).connect_timeout(millis(500)).reconfigure(urls(fleet, &[0, 1, 3]))
+    };
+    for outcome in [reconfiguration(&fleet).run().await, reconfiguration(&fleet).inspect().await] {
+        let Err(ReconfigureError::Connect(ConnectError::NoQuorum { nodes, .. })) = outcome else {
+            panic!("expected NoQuorum: {outcome:?}")
+        };
+        let down = nodes.iter().filter(|node| matches!(node.state, NodeState::Down { .. })).count();
+        assert_eq!(down, 3, "{nodes:?}");
+    }
+    // One node of the list before is enough to know which lock cluster it is about.
+    fleet[0].restart(Data::Kept).expect("restarted");
+    let outcome = reconfiguration(&fleet).inspect().await;
     assert!(matches!(outcome, Err(ReconfigureError::NewNodeExcluded { .. })), "{outcome:?}");
 }
 

@@ -23,8 +23,9 @@ pub(in crate::lock) struct Goal {
     pub(in crate::lock) max_ttl: Option<Duration>,
 }
 
-/// A client, the nodes of the list after, and how far the reconfiguration is.
-pub(in crate::lock) type Reconfigurer = (Redlock, NodeSet, watch::Receiver<Option<ReconfigurationState>>);
+/// A client, the nodes of the lists before and after, and how far the reconfiguration is.
+pub(in crate::lock) type Reconfigurer =
+    (Redlock, (NodeSet, NodeSet), watch::Receiver<Option<ReconfigurationState>>);
 
 /// The nodes of both lists.
 pub(in crate::lock) struct BothLists {
@@ -53,7 +54,7 @@ impl RedlockBuilder {
         let members = Membership::reconfiguring(config, drift, list, client, (reconfiguration, is_dry_run));
         let quorum = old_quorum.listing(all.len());
         let (client, progress) = self.launch((quorum, drift, all), Some(members))?;
-        Ok((client, to, progress))
+        Ok((client, (from, to), progress))
     }
 
     /// Checks the options and the goal, and merges the two lists.
