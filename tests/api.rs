@@ -193,8 +193,50 @@ async fn one_to_nine_nodes_are_accepted() {
 async fn each_node_has_one_name_of_its_own() {
     assert!(nodes(3).node_names(["a", "b", "c"]).connect_lazy().is_ok());
     check_rejected(nodes(3).node_names(["a", "b"]), &["2 names for 3 nodes"]);
-    check_rejected(nodes(3).node_names(["a", "b", "a"]), &["two nodes", "\"a\""]);
+    check_rejected(nodes(3).node_names(["a", "b", "a"]), &["two nodes have one name", "1 and 3"]);
     check_rejected(nodes(3).node_names(["a", "", "b"]), &["empty name"]);
+}
+
+#[test]
+fn a_reconfiguration_needs_the_names_of_new_nodes_if_the_others_have_names() {
+    let urls = |nodes: &[u8]| -> Vec<String> {
+        nodes.iter().map(|node| format!("redis://127.0.0.1:{node}")).collect()
+    };
+    let before = || Redlock::builder().nodes(urls(&[1, 2, 3])).node_names(["a", "b", "c"]);
+    let check = |to: &[u8], names: Option<&[&str]>| {
+        let reconfiguration = before().reconfigure(urls(to));
+        match names {
+            Some(names) => reconfiguration.to_names(names.iter().copied()).check(),
+            None => reconfiguration.check(),
+        }
+    };
+    assert_eq!(check(&[1, 2, 4], Some(&["a", "b", "d"])), Ok(()));
+    assert_eq!(check(&[3, 1], None), Ok(()), "their names are known");
+    for (to, names, message) in [
+        (&[1, 2, 4][..], None, "127.0.0.1:4 is new, and the nodes before have names: give the nodes after"),
+        (&[1, 2, 4], Some(&["a", "b"][..]), "2 names for 3 nodes"),
+        (&[1, 2, 4], Some(&["a", "b", "b"]), "two nodes have one name: the nodes 2 and 3"),
+        (&[1, 2, 3], Some(&["a", "b", "d"]), "127.0.0.1:3 has one name before and another after"),
+    ] {
+        let invalid = check(to, names).expect_err("invalid");
+        assert_eq!(invalid.option(), Some("to_names"), "{invalid}");
+        assert!(invalid.to_string().contains(message), "{invalid}");
+    }
+    let unnamed = Redlock::builder().nodes(urls(&[1])).reconfigure(urls(&[1])).to_names(["a"]);
+    let invalid = unnamed.check().expect_err("the name would change");
+    assert!(invalid.to_string().contains("(node_names)"), "{invalid}");
+}
+
+#[cfg(feature = "tls-rustls")]
+#[test]
+fn options_for_tls_are_for_the_nodes_before_or_after_a_reconfiguration() {
+    let (plain, tls) = ("redis://10.0.0.1", "rediss://10.0.0.2");
+    let check = |from: &str, to: &str| {
+        let builder = Redlock::builder().nodes([from]).tls_ca_file("ca.crt");
+        builder.reconfigure([to]).check().map_err(|invalid| invalid.option())
+    };
+    assert_eq!([check(plain, tls), check(tls, plain), check(tls, tls)], [Ok(()); 3]);
+    assert_eq!(check(plain, plain), Err(Some("tls_ca_file")));
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ use quorlock_proto::membership::{Membership, ReconfigurationState};
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::roster::NodeList;
 
+pub(super) use reconfigure::Goal;
+
 /// The options of a client. Start with [`Redlock::builder`].
 ///
 /// # Examples

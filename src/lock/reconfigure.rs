@@ -1,19 +1,21 @@
 //! Reconfiguring a lock cluster: other nodes, another quorum or another max TTL, while clients lock.
 
+mod progress;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::RedlockBuilder;
-use super::client::Redlock;
-use super::error::{ConnectError, ReconfigureError};
+use super::builder::{Goal, RedlockBuilder};
+use super::error::{ConnectError, InvalidInput, ReconfigureError};
 use crate::host::clock::now;
 use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
-use quorlock_proto::quorum::NodeSet;
-use quorlock_proto::span::Span;
+use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::vote::ExclusionReason;
+
+pub use progress::{ReconfigurationProgress, ReconfigurationStep};
 
 /// A change of a lock cluster's nodes, quorum or max TTL, made by [`RedlockBuilder::reconfigure`].
 ///
@@ -32,82 +34,11 @@ use quorlock_proto::vote::ExclusionReason;
 #[must_use = "a reconfiguration does nothing until it is `run`"]
 pub struct Reconfiguration {
     builder: RedlockBuilder,
-    to: Vec<String>,
-    quorum: Option<usize>,
-    max_ttl: Option<Duration>,
+    goal: Goal,
     on_progress: Option<ProgressHandler>,
 }
 
 type ProgressHandler = Box<dyn FnMut(&ReconfigurationProgress) + Send>;
-
-/// How far a reconfiguration is.
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn example(reconfiguration: quorlock::reconfiguration::Reconfiguration) -> Result<(), quorlock::error::ReconfigureError> {
-/// let before = reconfiguration.inspect().await?;
-/// println!("epoch {}: {} nodes, a quorum of {}", before.epoch, before.nodes.len(), before.quorum);
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ReconfigurationProgress {
-    /// The number of the roster in force.
-    pub epoch: Arc<str>,
-    /// The nodes in force.
-    pub nodes: Vec<Arc<str>>,
-    /// Those that vote.
-    pub voting: Vec<Arc<str>>,
-    /// The nodes that are still to be added.
-    pub to_add: Vec<Arc<str>>,
-    /// The nodes that are still to be removed.
-    pub to_remove: Vec<Arc<str>>,
-    /// The number of nodes that make a quorum.
-    pub quorum: usize,
-    /// The max TTL.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "max_ttl_ms", serialize_with = "quorlock_proto::serialize_duration::millis")
-    )]
-    pub max_ttl: Duration,
-    /// What comes next.
-    pub next: ReconfigurationStep,
-}
-
-/// What comes next in a reconfiguration.
-///
-/// # Examples
-///
-/// ```
-/// use quorlock::reconfiguration::ReconfigurationStep;
-///
-/// fn is_to_be_fixed(next: &ReconfigurationStep) -> bool {
-///     matches!(next, ReconfigurationStep::AfterNewNode(_) | ReconfigurationStep::AfterMoreVotes)
-/// }
-/// assert!(!is_to_be_fixed(&ReconfigurationStep::Done));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum ReconfigurationStep {
-    /// Nothing: the lock cluster is as it should be.
-    Done,
-    /// A step is being agreed on.
-    UnderWay,
-    /// A step, once these nodes have passed their probation.
-    AfterProbation(Vec<Arc<str>>),
-    /// A step, after this time: by then the locks of before the last step have ended.
-    AfterLocks(
-        #[cfg_attr(feature = "serde", serde(serialize_with = "quorlock_proto::serialize_duration::millis"))]
-        Duration,
-    ),
-    /// A step, once this new node can be reached.
-    AfterNewNode(Arc<str>),
-    /// A step, once more nodes vote: otherwise too few would be left after it.
-    AfterMoreVotes,
-}
 
 impl RedlockBuilder {
     /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held.
@@ -135,11 +66,31 @@ impl RedlockBuilder {
         I::Item: Into<String>,
     {
         let to = to.into_iter().map(Into::into).collect();
-        Reconfiguration { builder: self, to, quorum: None, max_ttl: None, on_progress: None }
+        let goal = Goal { to, to_names: None, quorum: None, max_ttl: None };
+        Reconfiguration { builder: self, goal, on_progress: None }
     }
 }
 
 impl Reconfiguration {
+    /// Sets the names of the nodes after, in the order of `to`. Needed for new nodes if the nodes before have
+    /// [names](RedlockBuilder::node_names). A node with the same name before and after is the same node, also under
+    /// another URL. Default: the names before; without such names the addresses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let before = ["redis://localhost:7001", "redis://localhost:7002", "redis://localhost:7003"];
+    /// let after = ["redis://localhost:7001", "redis://localhost:7002", "redis://localhost:7004"];
+    /// let builder = Redlock::builder().nodes(before).node_names(["a", "b", "c"]);
+    /// assert_eq!(builder.reconfigure(after).to_names(["a", "b", "d"]).check(), Ok(()));
+    /// ```
+    pub fn to_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.goal.to_names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Sets the number of nodes that make a quorum. Default: the majority of the new nodes; as before if their number
     /// stays.
     ///
@@ -151,7 +102,7 @@ impl Reconfiguration {
     /// # }
     /// ```
     pub fn quorum(mut self, need: usize) -> Self {
-        self.quorum = Some(need);
+        self.goal.quorum = Some(need);
         self
     }
 
@@ -165,7 +116,7 @@ impl Reconfiguration {
     /// # }
     /// ```
     pub fn max_ttl(mut self, max_ttl: Duration) -> Self {
-        self.max_ttl = Some(max_ttl);
+        self.goal.max_ttl = Some(max_ttl);
         self
     }
 
@@ -181,6 +132,26 @@ impl Reconfiguration {
     pub fn on_progress(mut self, on_progress: impl FnMut(&ReconfigurationProgress) + Send + 'static) -> Self {
         self.on_progress = Some(Box::new(on_progress));
         self
+    }
+
+    /// Checks all options, as [`run`](Self::run) and [`inspect`](Self::inspect) do, without access to nodes or files.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`] for the first option that is not valid. [`InvalidInput::option`] says which: `to` for the nodes
+    /// after, `to_names`, `quorum` or `max_ttl`, or an option of the builder.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use quorlock::Redlock;
+    ///
+    /// let before = ["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"];
+    /// let reconfiguration = Redlock::builder().nodes(before).reconfigure(["http://10.0.0.1"]);
+    /// assert_eq!(reconfiguration.check().map_err(|invalid| invalid.option()), Err(Some("to")));
+    /// ```
+    pub fn check(&self) -> Result<(), InvalidInput> {
+        self.builder.checked_for(&self.goal).map(drop)
     }
 
     /// Reads what is in force and what is to be changed. Changes nothing.
@@ -228,23 +199,29 @@ impl Reconfiguration {
     }
 
     async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
-        let Self { builder, to, quorum, max_ttl, mut on_progress } = self;
-        let (client, goal, mut progress) = builder.connect_to_reconfigure(to, quorum, max_ttl, is_dry_run)?;
+        let Self { builder, goal, mut on_progress } = self;
+        let (client, (from, goal), mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
             let nodes = client.current_status();
-            // The node that replies first may be of another lock cluster.
+            // A node that replies may be of another lock cluster. So its list is judged when every node was dialed, and
+            // when a node of the list before has replied: otherwise that is what keeps the client from going on.
             let all_known = nodes.iter().all(|node| node.state != NodeState::Connecting);
+            let has_replied = |node: NodeId| !matches!(nodes[node.index()].state, NodeState::Down { .. });
+            let may_judge = all_known && from.iter().any(has_replied);
             let state = progress.borrow_and_update().clone();
-            let state = state.filter(|it| all_known || !is_dry_run && it.next != NextStep::OtherList);
+            let state = state.filter(|it| match it.next {
+                NextStep::OtherList => may_judge,
+                _ => all_known || !is_dry_run,
+            });
             let is_news = state != last;
             last.clone_from(&state);
             if let Some(error) = hopeless(&nodes, goal, state.as_ref()) {
                 return Err(error);
             }
             if let Some(state) = state {
-                let progress = describe(&client, goal, &state);
+                let progress = ReconfigurationProgress::new(&client, goal, &state);
                 if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
                     report(&progress);
                 }
@@ -296,62 +273,10 @@ fn hopeless(
     }
 }
 
-fn describe(client: &Redlock, goal: NodeSet, state: &ReconfigurationState) -> ReconfigurationProgress {
-    let names = |nodes: NodeSet| -> Vec<Arc<str>> {
-        nodes.iter().map(|node| Arc::clone(&client.shared.names[node.index()])).collect()
-    };
-    let roster = &state.roster;
-    let next = match &state.next {
-        NextStep::Done => ReconfigurationStep::Done,
-        NextStep::AfterProbation(nodes) => ReconfigurationStep::AfterProbation(names(*nodes)),
-        NextStep::AfterLocks(at) => ReconfigurationStep::AfterLocks(at.since(now())),
-        NextStep::AfterNewNode(node) => {
-            ReconfigurationStep::AfterNewNode(Arc::clone(&client.shared.names[node.index()]))
-        }
-        NextStep::AfterMoreVotes => ReconfigurationStep::AfterMoreVotes,
-        NextStep::UnderWay | NextStep::OtherList | NextStep::InvalidQuorum => ReconfigurationStep::UnderWay,
-    };
-    ReconfigurationProgress {
-        epoch: roster.epoch.to_string().into(),
-        nodes: names(state.nodes),
-        voting: names(state.voting),
-        to_add: names(goal.without(state.nodes)),
-        to_remove: names(state.nodes.without(goal)),
-        quorum: roster.config.quorum().needed(),
-        max_ttl: roster.config.max_ttl(),
-        next,
-    }
-}
-
-impl fmt::Display for ReconfigurationProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (all, voting) = (self.nodes.len(), self.voting.len());
-        let s = if all == 1 { "" } else { "s" };
-        write!(f, "epoch {}: {all} node{s} ({}), {voting} vote, ", self.epoch, self.nodes.join(", "))?;
-        write!(f, "a quorum of {}, a max ttl of {}: ", self.quorum, Span(self.max_ttl))?;
-        self.next.fmt(f)
-    }
-}
-
-impl fmt::Display for ReconfigurationStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::UnderWay => f.write_str("a step is under way"),
-            Self::AfterProbation(nodes) => write!(f, "waiting until {} may vote", nodes.join(", ")),
-            Self::AfterLocks(left) => {
-                write!(f, "waiting {:.1} s until earlier locks have ended", left.as_secs_f64())
-            }
-            Self::AfterNewNode(node) => write!(f, "waiting for the new node {node}"),
-            Self::AfterMoreVotes => f.write_str("waiting for a member: without it too few would vote"),
-        }
-    }
-}
-
 impl fmt::Debug for Reconfiguration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may contain passwords, so show nothing of them.
-        f.debug_struct("Reconfiguration").field("to", &self.to.len()).finish_non_exhaustive()
+        f.debug_struct("Reconfiguration").field("to", &self.goal.to.len()).finish_non_exhaustive()
     }
 }
 

@@ -163,7 +163,8 @@ pub struct SeatStatus {
     /// When it last changed hands, by the clock of the client that proposed it; `None` if it never did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_time::unix_seconds"))]
     pub changed_at: Option<SystemTime>,
-    /// Whether this client's list of nodes (host, port and database of each) is the roster's. A client with another
+    /// Whether this client's list of nodes (host, port and database of each, or its
+    /// [name](crate::RedlockBuilder::node_names)) is the roster's. A client with another
     /// list gives no node a seat, and may take one node's seat for another's.
     pub same_node_list: bool,
     /// The settings of the lock cluster.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorlock::error::ReconfigureError;
+use quorlock::error::{ConnectError, ReconfigureError};
+use quorlock::node::NodeState;
 use quorlock::reconfiguration::{ReconfigurationProgress, ReconfigurationStep};
 use quorlock::{Redlock, RedlockBuilder};
-use quorlock_chaos::{Fleet, Server};
+use quorlock_chaos::{Data, Fleet, MovableAddress, Server};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -173,4 +174,45 @@ async fn the_list_in_force_is_judged_when_every_node_was_dialed() {
     (0..3).for_each(|node| fleet[node].resume());
     let outcome = running.await.expect("no panic");
     assert!(matches!(outcome, Err(ReconfigureError::NewNodeExcluded { .. })), "{outcome:?}");
+}
+
+/// The only node that replies is of another lock cluster. Its list is not the reason.
+#[tokio::test]
+async fn where_no_node_of_the_list_before_replies_the_error_says_so() {
+    let mut fleet = blank_servers(6);
+    initialize(builder(&fleet, &[0, 1, 2]));
+    initialize(builder(&fleet, &[3, 4, 5]));
+    (0..3).for_each(|node| fleet[node].kill());
+    let reconfiguration = |fleet: &Fleet| {
+        builder(fleet, &[0, 1, 2]).connect_timeout(millis(500)).reconfigure(urls(fleet, &[0, 1, 3]))
+    };
+    for outcome in [reconfiguration(&fleet).run().await, reconfiguration(&fleet).inspect().await] {
+        let Err(ReconfigureError::Connect(ConnectError::NoQuorum { nodes, .. })) = outcome else {
+            panic!("expected NoQuorum: {outcome:?}")
+        };
+        let down = nodes.iter().filter(|node| matches!(node.state, NodeState::Down { .. })).count();
+        assert_eq!(down, 3, "{nodes:?}");
+    }
+    // One node of the list before is enough to know which lock cluster it is about.
+    fleet[0].restart(Data::Kept).expect("restarted");
+    let outcome = reconfiguration(&fleet).inspect().await;
+    assert!(matches!(outcome, Err(ReconfigureError::NewNodeExcluded { .. })), "{outcome:?}");
+}
+
+/// The names of the nodes stay, and their URLs change.
+#[tokio::test]
+async fn nodes_with_names_are_exchanged_and_followed_under_other_urls() {
+    let fleet = blank_servers(4);
+    let before = || builder(&fleet, &[0, 1, 2]).node_names(["a", "b", "c"]);
+    initialize(before());
+    let tunnel = MovableAddress::of(&fleet[0]).expect("a port");
+    let mut to = urls(&fleet, &[0, 1, 3]);
+    to[0] = tunnel.url();
+    let running = before().reconfigure(to.clone()).to_names(["a", "b", "d"]).run();
+    let done = timeout(secs(60), running).await.expect("it ends").expect("all nodes are up");
+    assert_eq!((&*done.epoch, done.nodes.len()), ("1.1", 3));
+    let after = Redlock::builder().nodes(to).node_names(["a", "b", "d"]).max_ttl(MAX_TTL);
+    let redlock = after.connect().await.expect("all nodes are up");
+    let nodes = redlock.node_status().await;
+    assert!(nodes.iter().all(|node| node.seat.as_ref().is_some_and(|seat| seat.same_node_list)), "{nodes:?}");
 }

@@ -9,6 +9,7 @@ use quorlock::error::ConnectError;
 use quorlock::node::DialStep;
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::support::{initialize, millis, secs};
 
@@ -129,6 +130,28 @@ async fn a_mix_up_of_tls_and_plain_ports_is_reported_both_ways() {
         panic!("expected NoQuorum or NodesExcluded")
     };
     assert!(nodes[0].to_string().ends_with(": does it want TLS? use rediss://"), "{nodes:?}");
+}
+
+/// The list before and the list after use TLS in turn.
+#[tokio::test]
+async fn a_reconfiguration_exchanges_a_node_without_tls_for_one_with_tls_and_back() {
+    let certificates = Certificates::new();
+    let (tls_server, tls) = server(&certificates, false);
+    let plain_server = Server::start(&Setup::new()).expect("server starts");
+    let plain = plain_server.url();
+    let builder = |url: &String| {
+        Redlock::builder().nodes([url]).tls_ca_file(certificates.path("ca.crt")).max_ttl(millis(500))
+    };
+    initialize(Redlock::builder().nodes([&plain]).max_ttl(millis(500)));
+    for (from, to) in [(&plain, &tls), (&tls, &plain)] {
+        let running = builder(from).reconfigure([to]).run();
+        let done = timeout(secs(20), running).await.expect("it ends").expect("both servers are up");
+        let address = to.split_once("://").map(|(_, address)| address);
+        assert_eq!(done.nodes.iter().map(|node| &**node).collect::<Vec<_>>(), address.as_slice());
+        // The server that was removed is not blank, and can be added again once it is.
+        let removed = if from == &plain { &plain_server } else { &tls_server };
+        removed.wipe().expect("flushed");
+    }
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ mod sources;
 mod tests;
 pub(crate) mod values;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::Duration;
 
+use quorlock::error::InvalidInput;
 use quorlock::{Mode, Redlock, RedlockBuilder};
 
 use crate::args::NodeArgs;
@@ -37,6 +39,13 @@ pub(crate) struct Cluster {
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = cluster_on_current_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(true), ..cluster })
+}
+
+/// The same without the check of the builder, and where each setting was found: `reconfigure` checks the builder
+/// together with its goal.
+pub(crate) fn unchecked_cluster(args: NodeArgs) -> Result<(Cluster, Origins), Failure> {
+    let (cluster, origins) = read(args, &|name| std::env::var_os(name))?;
+    Ok((Cluster { builder: cluster.builder.dedicated_thread(true), ..cluster }, origins))
 }
 
 /// A client from all sources, driven by the current runtime, as in programs that use the library.
@@ -68,10 +77,31 @@ pub(crate) fn check_lock(
     })
 }
 
-/// Builds the client.
-fn resolve(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
+/// Where each setting was found.
+pub(crate) type Origins = BTreeMap<&'static str, Origin>;
+
+/// The failure of an option of the builder. It names the source of the invalid value.
+pub(crate) fn failure_of(invalid: &InvalidInput, origins: &Origins) -> Failure {
+    match invalid.option().and_then(|option| origins.get(setting_of(option))) {
+        Some(origin) => origin.invalid(invalid),
+        None => Failure::new(exit::CONFIG, invalid.to_string()),
+    }
+}
+
+/// Builds the client and checks its options.
+fn resolve(args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
+    let (cluster, origins) = read(args, lookup)?;
+    let checked = cluster.builder.check().and_then(|()| cluster.builder.check_files());
+    checked.map_err(|invalid| failure_of(&invalid, &origins))?;
+    Ok(cluster)
+}
+
+/// Reads all sources.
+fn read(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<(Cluster, Origins), Failure> {
     let password = args.complete(lookup)?;
-    let NodeArgs { nodes, quorum, max_ttl, mode, fencing_retention, dial_timeout, origins, .. } = args;
+    let NodeArgs {
+        nodes, node_names, quorum, max_ttl, mode, fencing_retention, dial_timeout, origins, ..
+    } = args;
     let urls: Vec<String> = nodes.into_iter().flat_map(|urls| urls.0).collect();
     if urls.is_empty() {
         let message =
@@ -87,6 +117,8 @@ fn resolve(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
         .mode(mode)
         .dial_timeout(dial_timeout)
         .client_name("quorlock");
+    let node_names: Vec<String> = node_names.into_iter().flat_map(|names| names.0).collect();
+    builder = with(builder, Some(node_names).filter(|it| !it.is_empty()), RedlockBuilder::node_names);
     builder = with(builder, args.username, RedlockBuilder::username);
     builder = with(builder, password, RedlockBuilder::password);
     builder = with(builder, args.key_prefix, RedlockBuilder::key_prefix);
@@ -114,17 +146,10 @@ fn resolve(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
         let other = origins[name].relative_to_origin(other);
         return Err(origins[name].invalid(format_args!("it goes together with {other}: give both")));
     }
-    // Errors name the source of the invalid value.
-    builder.check().and_then(|()| builder.check_files()).map_err(|invalid| {
-        match invalid.option().and_then(|option| origins.get(setting_of(option))) {
-            Some(origin) => origin.invalid(invalid),
-            None => Failure::new(exit::CONFIG, invalid.to_string()),
-        }
-    })?;
     let quorum = quorum.unwrap_or(urls.len() / 2 + 1);
     let fencing_retention = fencing_retention.unwrap_or_else(|| default_fencing_retention(max_ttl));
     let max_ttl = (mode != Mode::Plain).then_some(max_ttl);
-    Ok(Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout })
+    Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout }, origins))
 }
 
 /// Sets an option of the builder, if there is a value.

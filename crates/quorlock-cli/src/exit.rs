@@ -202,6 +202,6 @@ pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
 }
 
 /// The beginning of the error for a list of nodes with which no lock can be acquired.
-const OTHER_LIST: &str = "this list of nodes is not the lock cluster's: give this client the list in force (--nodes, QUORLOCK_NODES)";
+const OTHER_LIST: &str = "this list of nodes is not the lock cluster's: give this client the list in force (--nodes, and --node-names if programs set them)";
 /// The longest name in messages, in characters.
 const MAX_NAME_LENGTH: usize = 200;

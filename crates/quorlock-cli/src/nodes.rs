@@ -74,6 +74,13 @@ pub(crate) fn has_other_list(nodes: &[NodeStatus]) -> bool {
     nodes.iter().filter_map(|node| node.seat.as_ref()).any(|seat| !seat.same_node_list)
 }
 
+/// Whether these nodes are the members of the lock cluster, all of them and no other.
+pub(crate) fn are_all_members(nodes: &[NodeStatus]) -> bool {
+    let is_one_of_as_many =
+        |node: &NodeStatus| node.seat.as_ref().is_some_and(|seat| seat.settings.nodes == nodes.len());
+    nodes.iter().all(|node| node.state == NodeState::Up && is_one_of_as_many(node))
+}
+
 /// Messages of nodes, each with the addresses of all nodes that it is from.
 pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();

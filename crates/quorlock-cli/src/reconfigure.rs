@@ -29,14 +29,17 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
     // Before the client starts its thread, so that they are blocked there too.
     let mut signals = Signals::listen()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
-    let Cluster { builder, urls, max_ttl, .. } = config::cluster(args.nodes)?;
+    let (Cluster { builder, urls, max_ttl, .. }, origins) = config::unchecked_cluster(args.nodes)?;
     if max_ttl.is_none() {
         return Err(exit::plain_mode(is_typed_plain, "reconfigure"));
     }
-    let reconfiguration = to_goal(builder, &goal, urls)?;
+    let files = builder.check_files();
+    let reconfiguration = to_goal(builder, &goal, urls);
+    let checked = reconfiguration.check().and(files);
+    checked.map_err(|invalid| failure::of_input(&invalid, &goal, &origins))?;
     if args.dry_run {
         let progress = tokio::select! {
-            progress = reconfiguration.inspect() => progress.map_err(|error| failure::of(error, &goal))?,
+            progress = reconfiguration.inspect() => progress.map_err(|error| failure::of(error, &goal, &origins))?,
             signal = until_signaled(&mut signals) => return Ok(exit::by_signal(signal)),
         };
         let plan = Plan::new(&progress, &goal);
@@ -66,7 +69,7 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
             }
         }
     };
-    let progress = outcome.map_err(|error| failure::of(error, &goal))?;
+    let progress = outcome.map_err(|error| failure::of(error, &goal, &origins))?;
     let was_changed = locked(&reporter).was_changed(&progress);
     let outcome = if was_changed { Outcome::Reconfigured } else { Outcome::Unchanged };
     if args.json {
@@ -77,25 +80,19 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
     Ok(0)
 }
 
-/// The reconfiguration from this builder's nodes to the goal. Checks the goal first, so that errors name its flag.
-fn to_goal(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Result<Reconfiguration, Failure> {
-    let to = goal.to.clone().unwrap_or(urls);
-    let mut after = builder.clone().nodes(to.clone());
-    if let Some(quorum) = goal.quorum {
-        after = after.quorum(quorum);
+/// The reconfiguration from this builder's nodes to the goal.
+fn to_goal(builder: RedlockBuilder, goal: &Goal, urls: Vec<String>) -> Reconfiguration {
+    let mut reconfiguration = builder.reconfigure(goal.to.clone().unwrap_or(urls));
+    if let Some(names) = &goal.to_names {
+        reconfiguration = reconfiguration.to_names(names);
     }
-    if let Some(max_ttl) = goal.max_ttl {
-        after = after.max_ttl(max_ttl);
-    }
-    after.check().map_err(|invalid| failure::of_input(&invalid, goal))?;
-    let mut reconfiguration = builder.reconfigure(to);
     if let Some(quorum) = goal.quorum {
         reconfiguration = reconfiguration.quorum(quorum);
     }
     if let Some(max_ttl) = goal.max_ttl {
         reconfiguration = reconfiguration.max_ttl(max_ttl);
     }
-    Ok(reconfiguration)
+    reconfiguration
 }
 
 fn locked(reporter: &Mutex<ProgressReporter>) -> MutexGuard<'_, ProgressReporter> {

@@ -64,9 +64,30 @@ impl SeatId {
     }
 }
 
-/// The hash of a client's list of nodes: host, port and database of each, sorted.
+/// The hash of a client's list of nodes: the names of all, sorted. A name is host, port and database, or one that
+/// the user gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListHash(pub u64);
+
+/// Hashes a list of nodes, whose names are given in sorted order.
+#[derive(Clone, Copy)]
+struct ListHasher(u128);
+
+impl ListHasher {
+    fn with(self, name: &str) -> Self {
+        Self(fnv_on(self.0, name.bytes().chain([0])))
+    }
+
+    const fn finish(self) -> ListHash {
+        ListHash((self.0 >> 64) as u64 ^ self.0 as u64)
+    }
+}
+
+impl Default for ListHasher {
+    fn default() -> Self {
+        Self(FNV_OFFSET)
+    }
+}
 
 /// A client's list of nodes: its hash, and the position of each node's seat.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +98,7 @@ pub struct NodeList {
 }
 
 impl NodeList {
-    /// The list of nodes with these names: host, port and database. Seats are in the order of the sorted
+    /// The list of nodes with these names. Seats are in the order of the sorted
     /// names, so clients may name the nodes in any order.
     #[must_use]
     pub fn new(names: &[impl AsRef<str>]) -> Self {
@@ -91,8 +112,8 @@ impl NodeList {
         sorted.sort_unstable();
         let position = |name: &str| sorted.iter().position(|it| *it == name).map(|it| it as u8);
         let positions = names.iter().map(|name| position(name.as_ref())).collect();
-        let hash = fnv(sorted.iter().flat_map(|name| name.bytes().chain([0])));
-        Self { hash: ListHash((hash >> 64) as u64 ^ hash as u64), positions }
+        let hash = sorted.iter().fold(ListHasher::default(), |hasher, name| hasher.with(name)).finish();
+        Self { hash, positions }
     }
 
     /// The hash of the list.
@@ -309,7 +330,11 @@ fn parse_seat(text: &str) -> Option<Seat> {
 
 /// FNV-1a with 128 bits.
 pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u128 {
-    bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME))
+    fnv_on(FNV_OFFSET, bytes)
+}
+
+fn fnv_on(state: u128, bytes: impl Iterator<Item = u8>) -> u128 {
+    bytes.fold(state, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME))
 }
 
 const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

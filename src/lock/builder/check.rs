@@ -40,6 +40,14 @@ impl RedlockBuilder {
 
     /// Checks all options and returns the parsed quorum, drift and addresses.
     pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
+        let checked = self.checked_without_tls()?;
+        #[cfg(feature = "tls-rustls")]
+        self.check_tls(&checked.2)?;
+        Ok(checked)
+    }
+
+    /// As `checked`, without the check that TLS options have an effect.
+    pub(super) fn checked_without_tls(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
         let count = self.nodes.len();
         let quorum = Quorum::new(count, self.quorum).map_err(|invalid| {
             let is_list = matches!(invalid, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
@@ -67,8 +75,6 @@ impl RedlockBuilder {
             }
         }
         self.check_node_names(count)?;
-        #[cfg(feature = "tls-rustls")]
-        self.check_tls(&addresses)?;
         self.check_names()?;
         self.check_spans()?;
         Ok((quorum, drift, addresses))
@@ -84,12 +90,14 @@ impl RedlockBuilder {
         if names.iter().any(String::is_empty) {
             return invalid(InvalidInputKind::Empty, "a node has an empty name".to_owned());
         }
-        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
-            Some((_, name)) => {
-                invalid(InvalidInputKind::Duplicate, format!("two nodes have the name {name:?}"))
+        // A name may be a password by mistake, so it is not shown.
+        for (index, name) in names.iter().enumerate() {
+            if let Some(first) = names[..index].iter().position(|it| it == name) {
+                let message = format!("two nodes have one name: the nodes {} and {}", first + 1, index + 1);
+                return invalid(InvalidInputKind::Duplicate, message);
             }
-            None => Ok(()),
         }
+        Ok(())
     }
 
     /// Reads the files for TLS and checks their content, as [`connect`](Self::connect) and
@@ -159,7 +167,7 @@ impl RedlockBuilder {
 
     /// Rejects TLS options that would have no effect.
     #[cfg(feature = "tls-rustls")]
-    fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
+    pub(super) fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
         let options = [
             ("tls_ca_file", self.tls.ca.is_some(), "authorities are"),
             ("tls_client_certificate", self.tls.client.is_some(), "a client certificate is"),

@@ -87,9 +87,9 @@ impl InvalidInput {
     }
 
     /// The option whose value is not valid, such as `quorum` or `ttl`: a method of
-    /// [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex). It is `name` for the name of a lock, and
-    /// `tls_client_key` for the key that was given to `tls_client_certificate`. `None` if the error is not about one
-    /// option.
+    /// [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex). It is `name` for the name of a lock,
+    /// `tls_client_key` for the key that was given to `tls_client_certificate`, and `to` for the nodes after a
+    /// [reconfiguration](crate::RedlockBuilder::reconfigure). `None` if the error is not about one option.
     ///
     /// # Examples
     ///

@@ -1,6 +1,5 @@
 //! The flags that name the nodes, shared by all commands that connect to nodes.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use clap::Args as _;
 use clap::builder::NonEmptyStringValueParser;
 use quorlock::Mode;
 
-use crate::config::Origin;
-use crate::config::values::{Urls, count, mode, share, span};
+use crate::config::Origins;
+use crate::config::values::{Names, Urls, count, mode, share, span};
 
 /// Which nodes, and how to reach them. Each is a flag, an environment variable and, but for `config`, a line of the
 /// file. Variables are read by `config`, not by clap: an empty variable counts as unset, and no error shows its value.
@@ -21,6 +20,11 @@ pub(crate) struct NodeArgs {
     /// `rediss://…`, `unix:/path`.
     #[arg(long, value_name = "URLS", value_parser = Urls::read)]
     pub(crate) nodes: Vec<Urls>,
+    /// The names of the nodes in the lock cluster, in the order of --nodes, separated by commas. Give them where
+    /// programs do (`node_names`), because clients reach a node under different addresses. [default: host, port and
+    /// database]
+    #[arg(long, value_name = "NAMES", value_parser = Names::read)]
+    pub(crate) node_names: Vec<Names>,
     /// A TOML file with any of these settings (`nodes = ["redis://…"]`, `key_prefix = "…"`). Paths in it are
     /// relative to its own folder.
     #[arg(long, value_name = "FILE")]
@@ -74,7 +78,7 @@ pub(crate) struct NodeArgs {
     pub(crate) tls_key: Option<PathBuf>,
     /// Where each setting was found.
     #[arg(skip)]
-    pub(crate) origins: BTreeMap<&'static str, Origin>,
+    pub(crate) origins: Origins,
 }
 
 /// The heading of these flags in help texts.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::NodeArgs;
 use crate::config::Origin;
-use crate::config::values::Urls;
+use crate::config::values::{Names, Urls};
 use crate::exit::{self, Failure};
 
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,10 @@ pub(crate) struct ReconfigureArgs {
     /// The nodes after the change: URLs as in --nodes. [default: the nodes stay]
     #[arg(long, value_name = "URLS", value_parser = Urls::read)]
     pub(crate) to: Vec<Urls>,
+    /// The names of these nodes, in their order, as in --node-names. Needed for new nodes if the nodes in force have
+    /// names. A node with the same name is the same node, also under another URL. [default: the names in force]
+    #[arg(long, value_name = "NAMES", value_parser = Names::read)]
+    pub(crate) to_names: Vec<Names>,
     /// Show what is in force, what would change, and how long it takes. Change nothing.
     #[arg(long, display_order = 10)]
     pub(crate) dry_run: bool,
@@ -30,6 +34,7 @@ pub(crate) struct ReconfigureArgs {
 /// What a lock cluster is to become. What is not set stays.
 pub(crate) struct Goal {
     pub(crate) to: Option<Vec<String>>,
+    pub(crate) to_names: Option<Vec<String>>,
     pub(crate) quorum: Option<usize>,
     pub(crate) max_ttl: Option<Duration>,
 }
@@ -42,8 +47,10 @@ impl ReconfigureArgs {
     /// the flags for quorum and max ttl are free to name the goal.
     pub(crate) fn take_goal(&mut self) -> Result<Goal, Failure> {
         let to: Vec<String> = self.to.drain(..).flat_map(|urls| urls.0).collect();
+        let to_names: Vec<String> = self.to_names.drain(..).flat_map(|names| names.0).collect();
         let goal = Goal {
             to: (!to.is_empty()).then_some(to),
+            to_names: (!to_names.is_empty()).then_some(to_names),
             quorum: self.nodes.quorum.take(),
             max_ttl: self.nodes.max_ttl.take(),
         };

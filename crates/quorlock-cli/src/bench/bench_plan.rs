@@ -113,7 +113,7 @@ pub(super) async fn prepare(args: &BenchArgs) -> Result<(BenchPlan, Target), Fai
 /// Whether nodes were given as arguments. The environment does not count for `--dev`.
 fn has_node_flags(args: &NodeArgs) -> bool {
     let files = [&args.config, &args.tls_ca, &args.tls_cert, &args.tls_key];
-    !args.nodes.is_empty() || files.into_iter().any(Option::is_some)
+    !args.nodes.is_empty() || !args.node_names.is_empty() || files.into_iter().any(Option::is_some)
 }
 
 async fn own_servers(

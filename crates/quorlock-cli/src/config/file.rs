@@ -49,7 +49,8 @@ fn flag_value(field: &str, value: &DeValue<'_>, file: &Path) -> Result<OsString,
     let arg = NODE_FLAGS.get_arguments().find(|arg| arg.get_id() == field);
     let kind = arg.and_then(|arg| arg.get_value_names()?.first()).map_or("", |name| name.as_str());
     Ok(match kind {
-        "URLS" => urls(value)?.into(),
+        "URLS" => list(value, URLS)?.into(),
+        "NAMES" => list(value, NAMES)?.into(),
         "N" => number(value).ok_or(values::COUNT)?.into(),
         "SHARE" => number(value).ok_or(values::SHARE)?.into(),
         "DUR" => number(value).or(value.as_str()).ok_or(values::SPAN)?.into(),
@@ -61,14 +62,13 @@ fn flag_value(field: &str, value: &DeValue<'_>, file: &Path) -> Result<OsString,
     })
 }
 
-/// A list of URLs, or one string with commas, as in the environment.
-fn urls(value: &DeValue<'_>) -> Result<String, &'static str> {
-    const URLS: &str = "expected strings in quotes, as in [\"redis://10.0.0.1\", \"redis://10.0.0.2\"]";
+/// A list of strings, or one string with commas, as in the environment.
+fn list(value: &DeValue<'_>, error: &'static str) -> Result<String, &'static str> {
     if let Some(list) = value.as_str() {
         return Ok(list.to_owned());
     }
-    let urls = value.as_array().ok_or(URLS)?.iter().map(|url| url.get_ref().as_str().ok_or(URLS));
-    Ok(urls.collect::<Result<Vec<_>, _>>()?.join(","))
+    let items = value.as_array().ok_or(error)?.iter().map(|item| item.get_ref().as_str().ok_or(error));
+    Ok(items.collect::<Result<Vec<_>, _>>()?.join(","))
 }
 
 fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
@@ -106,3 +106,6 @@ fn unknown(name: &str) -> String {
         None => format!("unknown setting; known are {}", fields_known().collect::<Vec<_>>().join(", ")),
     }
 }
+
+const URLS: &str = "expected strings in quotes, as in [\"redis://10.0.0.1\", \"redis://10.0.0.2\"]";
+const NAMES: &str = "expected strings in quotes, as in [\"a\", \"b\", \"c\"]";

@@ -18,6 +18,18 @@ impl Urls {
     }
 }
 
+/// A list of names of nodes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+impl Names {
+    /// Parses names separated by commas or newlines.
+    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
+        let names: Vec<String> = text.split([',', '\n']).map(|name| name.trim().to_owned()).collect();
+        if names.iter().any(String::is_empty) { Err(NAMES) } else { Ok(Self(names)) }
+    }
+}
+
 impl fmt::Debug for Urls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} URLs", self.0.len())
@@ -66,6 +78,7 @@ pub(crate) fn mode(text: &str) -> Result<Mode, &'static str> {
 }
 
 pub(crate) const NO_URLS: &str = "no URL given, such as redis://10.0.0.1";
+pub(crate) const NAMES: &str = "expected names separated by commas, such as a,b,c";
 pub(crate) const SPAN: &str = "expected a number and a unit, such as 10s";
 pub(crate) const SHARE: &str = "expected a fraction, such as 0.01";
 pub(crate) const COUNT: &str = "expected a whole number, such as 3";
@@ -104,6 +117,11 @@ mod tests {
             Ok("redis://a redis://b redis://c")
         );
         assert_eq!(read(" ,\n"), Err(NO_URLS));
+        let names = |text| Names::read(text).map(|names| names.0.join(" "));
+        assert_eq!(
+            (names(" a, b,c\n d"), names("a,,b"), names("")),
+            (Ok("a b c d".to_owned()), Err(NAMES), Err(NAMES))
+        );
         assert_eq!(format!("{:?}", Urls::read("redis://:secret@a")), "Ok(1 URLs)");
     }
 

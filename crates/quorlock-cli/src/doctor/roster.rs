@@ -49,13 +49,17 @@ pub(super) fn seat_finding(node: &NodeStatus) -> Option<Finding> {
 
 /// The finding on a list of nodes that is not the roster's.
 pub(super) fn list_finding(nodes: &[NodeStatus]) -> Option<Finding> {
+    let cause = if nodes::are_all_members(nodes) {
+        "it names the same nodes otherwise"
+    } else {
+        "it is outdated since a `quorlock reconfigure`, or was never the lock cluster's"
+    };
     nodes::has_other_list(nodes).then(|| {
-        warning(
-            "this list of nodes is not the list in force (host, port and database of each): it is outdated since a \
-             `quorlock reconfigure`, or was never the lock cluster's; give all clients the list in force; while no client \
-             has it, a server that was restarted or replaced gets no seat"
-                .to_owned(),
-        )
+        warning(format!(
+            "this list of nodes is not the list in force (host, port and database of each, or --node-names): {cause}; \
+             give all clients the list in force; while no client has it, a server that was restarted or replaced gets no \
+             seat"
+        ))
     })
 }
 

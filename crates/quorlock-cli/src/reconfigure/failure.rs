@@ -4,13 +4,14 @@ use quorlock::error::{ConnectError, InvalidInput, ReconfigureError};
 use quorlock::node::ExclusionReason;
 
 use crate::args::Goal;
+use crate::config::{self, Origins};
 use crate::exit::{self, Failure};
 use crate::nodes::{self, NOT_INITIALIZED};
 
-pub(super) fn of(error: ReconfigureError, goal: &Goal) -> Failure {
+pub(super) fn of(error: ReconfigureError, goal: &Goal, origins: &Origins) -> Failure {
     let message = error.to_string();
     match error {
-        ReconfigureError::Connect(ConnectError::InvalidInput(invalid)) => of_input(&invalid, goal),
+        ReconfigureError::Connect(ConnectError::InvalidInput(invalid)) => of_input(&invalid, goal, origins),
         ReconfigureError::Connect(ConnectError::NodesExcluded { nodes, .. })
             if nodes::are_uninitialized(&nodes) =>
         {
@@ -20,8 +21,8 @@ pub(super) fn of(error: ReconfigureError, goal: &Goal) -> Failure {
         ReconfigureError::OtherNodeList { .. } => Failure::new(
             exit::CONFIG,
             format!(
-                "{message}\ngive as --nodes the list in force (host, port and database of each), or that of before an \
-                 interrupted reconfiguration together with its --to"
+                "{message}\ngive as --nodes the list in force (host, port and database of each, or its --node-names), or that \
+                 of before an interrupted reconfiguration together with its --to"
             ),
         ),
         ReconfigureError::NewNodeExcluded { reason, .. } => {
@@ -39,16 +40,17 @@ pub(super) fn of(error: ReconfigureError, goal: &Goal) -> Failure {
     }
 }
 
-/// The failure of invalid input. Options that are goals are named by their flags.
-pub(super) fn of_input(invalid: &InvalidInput, goal: &Goal) -> Failure {
+/// The failure of invalid input. Options that are goals are named by their flags, and others by their source.
+pub(super) fn of_input(invalid: &InvalidInput, goal: &Goal, origins: &Origins) -> Failure {
     let flag = match invalid.option() {
-        Some("nodes") => goal.to.is_some().then_some("--to"),
+        Some("to") => goal.to.is_some().then_some("--to"),
+        Some("to_names") => Some("--to-names"),
         Some("quorum") => goal.quorum.is_some().then_some("--quorum"),
         Some("max_ttl") => goal.max_ttl.is_some().then_some("--max-ttl"),
         _ => None,
     };
     match flag {
         Some(flag) => Failure::new(exit::USAGE, format!("{flag}: {invalid}")),
-        None => Failure::new(exit::CONFIG, invalid.to_string()),
+        None => config::failure_of(invalid, origins),
     }
 }

@@ -26,10 +26,11 @@ pub(super) fn environment(
     ]
 }
 
-/// Reports a list of nodes that is not the lock cluster's, although enough of its nodes are.
+/// Reports a list of nodes that is not the lock cluster's, although enough of its nodes are. A list that only names the
+/// same nodes otherwise is none that could be outdated.
 pub(super) async fn report_other_list(redlock: Redlock) {
     let nodes = redlock.node_status().await;
-    if nodes::has_other_list(&nodes) {
+    if nodes::has_other_list(&nodes) && !nodes::are_all_members(&nodes) {
         exit::eprint_line(OTHER_LIST);
     }
 }
@@ -78,5 +79,5 @@ pub(super) fn name_of(signal: Signal) -> &'static str {
 }
 
 const OTHER_LIST: &str = "this list of nodes is not the lock cluster's any more, or never was, and works until fewer of \
-                          its nodes are in force: give this client the list in force (--nodes, QUORLOCK_NODES; see `quorlock \
-                          doctor`)";
+                          its nodes are in force: give this client the list in force (--nodes, and --node-names if \
+                          programs set them; see `quorlock doctor`)";

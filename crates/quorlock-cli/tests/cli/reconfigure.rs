@@ -124,6 +124,39 @@ fn a_node_is_exchanged_and_clients_with_the_earlier_list_get_a_message() {
     assert!(!doctor.stdout.contains("outdated"), "{doctor:?}");
 }
 
+/// Programs reach the nodes under other addresses than the command, and name them.
+#[test]
+fn nodes_with_names_are_exchanged_and_no_warning_is_printed() {
+    let world = World::uninitialized(4, Some("1s"));
+    let named = |nodes: &[usize], names: &str, args: &[&str]| {
+        let mut command = with_list(&world, nodes, args);
+        output(command.env("QUORLOCK_NODE_NAMES", names))
+    };
+    assert_eq!(named(&[0, 1, 2], "a,b,c", &["init"]).code, Some(0));
+    // The same nodes, named by their addresses: the list is none that could be outdated.
+    for names in ["", "a,b,c", "c,a,b"] {
+        let run = named(&[0, 1, 2], names, &["run", "c", "--", "sleep", "0.3"]);
+        assert_eq!((run.code, &*run.stderr), (Some(0), ""), "{names}");
+    }
+    let unnamed = named(&[0, 1, 2], "", &["doctor"]);
+    assert!(unnamed.stdout.contains("--node-names): it names the same nodes otherwise; "), "{unnamed:?}");
+    let doctor = named(&[0, 1, 2], "a,b,c", &["doctor"]);
+    assert!(!doctor.stdout.contains("list of nodes"), "{doctor:?}");
+    let to = list(&world, &[0, 1, 3]);
+    let args = ["reconfigure", "--to", &to];
+    let without_names = named(&[0, 1, 2], "a,b,c", &args);
+    assert_eq!(without_names.code, Some(64), "{without_names:?}");
+    assert!(without_names.stderr.contains("--to-names: ") && without_names.stderr.contains("is new, and"));
+    let unnamed = named(&[0, 1, 2], "", &args);
+    assert!(unnamed.code == Some(78) && unnamed.stderr.contains("--node-names"), "{unnamed:?}");
+    let done = named(&[0, 1, 2], "a,b,c", &[&args[..], &["--to-names", "a,b,d"]].concat());
+    assert!(done.stdout.starts_with("reconfigured: epoch 1.1, 3 nodes"), "{done:?}");
+    let doctor = named(&[0, 1, 3], "a,b,d", &["doctor"]);
+    assert!(!doctor.stdout.contains("list of nodes"), "{doctor:?}");
+    let outdated = named(&[0, 1, 2], "a,b,c", &["run", "c", "--", "sleep", "0.3"]);
+    assert!(outdated.stderr.contains("--node-names if programs set them"), "{outdated:?}");
+}
+
 #[test]
 fn the_quorum_and_the_max_ttl_change_under_a_held_lock() {
     let world = world(3);
@@ -262,6 +295,16 @@ fn usage_errors_name_the_flag() {
     let mut command = quorlock(&["reconfigure", "--quorum", "1"]);
     let unreachable = output(command.env("QUORLOCK_NODES", "redis://127.0.0.1:1"));
     assert_eq!(unreachable.code, Some(69), "{unreachable:?}");
+    // Only the list after uses TLS, or only the list before, or none.
+    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/good.pem");
+    let (plain, tls) = ("redis://127.0.0.1:1", "rediss://127.0.0.1:2");
+    for (from, to, code) in [(plain, tls, 69), (tls, plain, 69), (plain, plain, 64)] {
+        let mut command = quorlock(&["reconfigure", "--to", to, "--tls-ca", certificate]);
+        let output = output(command.env("QUORLOCK_NODES", from));
+        assert_eq!(output.code, Some(code), "{from} to {to}: {output:?}");
+        let is_rejected = output.stderr.contains("--tls-ca: authorities are given");
+        assert_eq!(is_rejected, code == 64, "{from} to {to}: {output:?}");
+    }
     let mut command = quorlock(&["reconfigure", "--quorum", "1"]);
     let plain = output(command.env("QUORLOCK_NODES", "redis://a").env("QUORLOCK_MODE", "plain"));
     assert_eq!(plain.code, Some(78), "{plain:?}");

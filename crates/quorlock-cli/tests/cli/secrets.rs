@@ -111,6 +111,7 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
     for value in ["hunter2", "redis://:hunter2@h", "-----BEGIN PRIVATE KEY-----\nhunter2"] {
         for field in [
             "config",
+            "node_names",
             "username",
             "password",
             "password_file",

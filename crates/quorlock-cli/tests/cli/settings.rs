@@ -7,8 +7,9 @@ use quorlock_chaos::Setup;
 
 use crate::world::{World, output, quorlock};
 
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 17] = [
     "QUORLOCK_CONFIG",
+    "QUORLOCK_NODE_NAMES",
     "QUORLOCK_USERNAME",
     "QUORLOCK_PASSWORD",
     "QUORLOCK_PASSWORD_FILE",

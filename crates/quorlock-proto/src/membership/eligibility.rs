@@ -135,8 +135,8 @@ pub(super) fn eligibility_of(
             "it is not one of the lock cluster's nodes any more: change this client's list".into(),
         )),
         _ if roster.list != list => Eligibility::Excluded(ExclusionReason::OtherNodeList(
-            "this client has another list of nodes (host, port and database of each), so it cannot give a seat \
-             to a node that has none"
+            "this client has another list of nodes (host, port and database of each, or their names), so it cannot \
+             give a seat to a node that has none"
                 .into(),
         )),
         _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),

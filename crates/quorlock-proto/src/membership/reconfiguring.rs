@@ -1,4 +1,7 @@
 //! How a client that reconfigures the lock cluster sees its progress, and when the next step may follow.
+//!
+//! It dials the nodes of both lists, and its own list is the one in force. Other clients only follow the settings of
+//! the roster.
 
 use alloc::sync::Arc;
 use core::time::Duration;

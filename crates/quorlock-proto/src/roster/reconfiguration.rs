@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::server_view::ServerView;
-use super::{ListHash, NodeList, Roster, Seat, SeatId};
+use super::{ListHash, ListHasher, NodeList, Roster, Seat, SeatId};
 use crate::marker::{LockClusterConfig, min_retention};
 use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -62,24 +62,39 @@ impl Reconfiguration {
     /// two goes through; `None` for another list.
     #[must_use]
     pub fn nodes_of(&self, hash: ListHash) -> Option<NodeSet> {
-        let common = self.from.and(self.to).bits();
-        let other = self.from.or(self.to).bits() & !common;
-        let has_hash = |nodes: &NodeSet| NodeList::of(&self.names, *nodes).hash() == hash;
+        let has_hash = |nodes: &NodeSet| self.list(*nodes).hash() == hash;
         if let Some(nodes) = [self.from, self.to].into_iter().find(has_hash) {
             return Some(nodes);
         }
-        // All subsets of the nodes that are in one list only: at most 2^16.
-        let mut subset = other;
-        loop {
-            let nodes = NodeSet::from_bits(common | subset);
-            if has_hash(&nodes) {
-                return Some(nodes);
-            }
-            if subset == 0 {
-                return None;
-            }
-            subset = (subset - 1) & other;
-        }
+        let mut sorted: Vec<NodeId> = self.from.or(self.to).iter().collect();
+        sorted.sort_unstable_by_key(|node| &self.names[node.index()]);
+        self.find_list(&sorted, NodeSet::EMPTY, ListHasher::default(), hash)
+    }
+
+    /// The list with this hash that has the nodes `taken`, and behind these in sorted order some of `rest`.
+    ///
+    /// A step may add any node that has a seat and remove any that does not vote, and an interrupted
+    /// reconfiguration may have had another goal. So each subset of the nodes that are in one list only may be in
+    /// force, and a list of another lock cluster is known only after all of them: at most 2^16. They are hashed as a
+    /// tree, in which subsets share the names that they have in common at their beginning. For 16 nodes with names
+    /// of 30 bytes that takes 2 to 7 ms in a release build; each subset alone would take 40 to 80 ms, at each
+    /// evaluation, on the thread that renews locks.
+    fn find_list(
+        &self,
+        rest: &[NodeId],
+        taken: NodeSet,
+        hasher: ListHasher,
+        hash: ListHash,
+    ) -> Option<NodeSet> {
+        let Some((node, rest)) = rest.split_first() else {
+            return (hasher.finish() == hash).then_some(taken);
+        };
+        let mut with_node = taken;
+        with_node.insert(*node);
+        let hasher_with_node = hasher.with(&self.names[node.index()]);
+        let found = self.find_list(rest, with_node, hasher_with_node, hash);
+        let is_in_both = self.from.contains(*node) && self.to.contains(*node);
+        found.or_else(|| (!is_in_both).then(|| self.find_list(rest, taken, hasher, hash)).flatten())
     }
 
     /// The list before.

@@ -190,6 +190,20 @@ fn a_step_that_only_one_member_remembers_is_finished_by_a_recovery() {
     }
 }
 
+/// Names that are not in the order of the nodes, two nodes that are in both lists, and all lists that have those two.
+#[test]
+fn each_list_between_the_two_is_found_by_its_hash_and_no_other() {
+    let names: Vec<String> = ["g", "a", "ab", "f", "b", "c"].map(str::to_owned).to_vec();
+    let reconfiguration = Reconfiguration::new(names.clone(), (nodes(0..4), nodes(2..6)), None, None);
+    let is_between = |list: NodeSet| nodes(2..4).without(list).is_empty();
+    let lists: Vec<NodeSet> = (0..1 << 6).map(NodeSet::from_bits).collect();
+    for list in &lists {
+        let found = reconfiguration.nodes_of(NodeList::of(&names, *list).hash());
+        assert_eq!(found, is_between(*list).then_some(*list));
+    }
+    assert_eq!(lists.into_iter().filter(|list| is_between(*list)).count(), 16);
+}
+
 #[test]
 fn another_list_is_left_alone() {
     let mut fleet = fleet(3, 3);

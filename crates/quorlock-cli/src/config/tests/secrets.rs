@@ -52,7 +52,8 @@ impl Secret {
                     let behind = url.rsplit('@').next().unwrap_or_default();
                     let behind = behind.rsplit("//").next().unwrap_or_default();
                     let host = behind.split([':', '/', '?']).next().unwrap_or_default();
-                    !host.is_empty() && self.text.contains(host)
+                    // A separator may have been cut out of it.
+                    !host.is_empty() && (self.text.contains(host) || self.is_in(host))
                 };
                 for url in cluster.urls.iter().filter(|url| !is_host(url)) {
                     // A duplicate, because that error shows the address.
