@@ -6,6 +6,10 @@
 //!
 //! Why two ttls: a holder sends a request to all nodes at least once per ttl, and reacquires the key where it
 //! is missing. One ttl passes until that request, and one until an earlier key there expires. Slack is added.
+//!
+//! This assumes that a holder has two round trips between the failed attempts of others. Attempts that follow each
+//! other faster raise the node's fence each time before the holder has proved the last one harmless
+//! (`lease/larger_fence.rs` of the core), so they keep the key away for longer.
 
 use std::collections::BTreeMap;
 
