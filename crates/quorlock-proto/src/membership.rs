@@ -342,7 +342,8 @@ impl Membership {
         let views: Vec<_> = self.members.iter().map(|member| member.view.clone()).collect();
         let may = self.permissions(now);
         let (mut writes, outcome) = self.proposer.writes(&views, &may);
-        if self.reconfiguring.as_ref().is_some_and(|it| it.is_dry_run) {
+        let is_dry_run = self.reconfiguring.as_ref().is_some_and(|it| it.is_dry_run);
+        if is_dry_run {
             writes.fill(None);
         }
         self.schedule_ballot(outcome, may.random, now);
@@ -361,6 +362,7 @@ impl Membership {
         self.note_progress(&views, &may, &writes, now);
         let all_read = self.members.iter().all(|member| member.reading.is_some());
         let may_found = self.auto_init || self.pending_init.is_some();
+        let list = self.proposer.list().hash();
         for (index, write) in writes.into_iter().enumerate() {
             let node = NodeId(index as u8);
             let current = self.roster.as_deref();
@@ -371,7 +373,7 @@ impl Membership {
                 // Its own writes are next.
             } else if let Some(write) = write {
                 self.members[index].request_record_write(&write, max_ttl, now);
-            } else if self.roster.as_ref().map_or(may_found, |it| it.list == self.list.hash()) {
+            } else if !is_dry_run && self.roster.as_ref().map_or(may_found, |it| it.list == list) {
                 self.report_absences(node);
             }
             self.members[index].set_eligibility(eligibility, probation, now);

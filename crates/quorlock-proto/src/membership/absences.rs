@@ -62,13 +62,13 @@ impl Membership {
     pub(super) fn permissions(&mut self, now: DualTimestamp) -> Permissions {
         self.draws += 1;
         let max_ttl = self.probation();
+        let list = self.proposer.list();
         let longer_than = |limit: Duration| -> NodeSet {
             let is_absent = |node: &NodeId| {
-                let mut up = self.members.iter().filter(|member| member.is_up);
-                let has_report = |member: &Member| member.reports_absence(&self.list, *node) >= limit;
-                !self.members[node.index()].is_up && (self.skips_absence || up.all(has_report))
+                let has_report = |member: &Member| member.reports_absence(list, *node) >= limit;
+                !self.members[node.index()].is_up && (self.skips_absence || self.replying().all(has_report))
             };
-            self.list.nodes().iter().filter(is_absent).collect()
+            list.nodes().iter().filter(is_absent).collect()
         };
         let (voting, is_settled) = self.voting_and_settled(now);
         Permissions {
@@ -88,10 +88,10 @@ impl Membership {
     /// last.
     pub(super) fn absence_left(&self) -> Duration {
         let max_ttl = self.probation();
-        let down = self.list.nodes().iter().filter(|node| !self.members[node.index()].is_up);
+        let list = self.proposer.list();
+        let down = list.nodes().iter().filter(|node| !self.members[node.index()].is_up);
         let left = |node| {
-            let up = self.members.iter().filter(|member| member.is_up);
-            let left = up.map(|member| match member.reports_absence(&self.list, node) {
+            let left = self.replying().map(|member| match member.reports_absence(list, node) {
                 Duration::ZERO => max_ttl + ABSENCE_REPORT_DELAY,
                 absent => max_ttl.saturating_sub(absent),
             });
@@ -100,17 +100,27 @@ impl Membership {
         down.map(left).max().unwrap_or_default()
     }
 
-    /// Tells the node which nodes the client cannot reach, if that is news to it.
+    /// The nodes that reply, of the list in force.
+    fn replying(&self) -> impl Iterator<Item = &Member> {
+        let members = self.proposer.list().nodes().iter().map(|node| &self.members[node.index()]);
+        members.filter(|member| member.is_up)
+    }
+
+    /// Tells a node of the list in force which of the others the client cannot reach, if that is news to it.
     pub(super) fn report_absences(&mut self, node: NodeId) {
-        let all = self.list.nodes();
-        let unreached: NodeSet = all.iter().filter(|node| !self.members[node.index()].is_up).collect();
+        let list = self.proposer.list();
+        if !list.nodes().contains(node) {
+            return;
+        }
+        let unreached: NodeSet =
+            list.nodes().iter().filter(|node| !self.members[node.index()].is_up).collect();
         let is_absent = |node: &NodeId| self.members[node.index()].is_absence_reportable();
         let absent: NodeSet = unreached.iter().filter(is_absent).collect();
         let pause = self.probation();
         let member = &mut self.members[node.index()];
         let Some(reading) = member.reading.as_ref().filter(|_| member.is_up) else { return };
         if let Some(after) =
-            member.parsed.absences.after_report(&self.list, (unreached, absent), reading.micros, pause)
+            member.parsed.absences.after_report(list, (unreached, absent), reading.micros, pause)
         {
             let replaces = reading.absences.clone();
             member.request_absences(replaces, after.to_text().into());

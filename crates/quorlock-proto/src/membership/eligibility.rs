@@ -134,6 +134,10 @@ pub(super) fn eligibility_of(
         _ if has_left(member, roster) => Eligibility::Excluded(ExclusionReason::OtherNodeList(
             "it is not one of the lock cluster's nodes any more: change this client's list".into(),
         )),
+        // It takes part in the choice of the next roster, or learns this one in a moment.
+        (Some(record), _) if record.was_member || roster.has(record.seat) => {
+            Eligibility::NotAMember(explain_no_seat(members, Some(roster)))
+        }
         _ if roster.list != list => Eligibility::Excluded(ExclusionReason::OtherNodeList(
             "this client has another list of nodes (host, port and database of each, or their names), so it cannot \
              give a seat to a node that has none"

@@ -4,8 +4,9 @@ use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use super::Roster;
-use super::proposer::{Next, Proposer, nodes};
+use super::proposer::{Next, Proposer, members, nodes};
 use super::reconfiguration::Wait;
+use super::record::RecordWrite;
 use super::server_view::{Permissions, ServerView};
 
 impl Proposer {
@@ -46,6 +47,31 @@ impl Proposer {
             && let Some(nodes) = it.nodes_of(current.list)
         {
             self.list = it.list(nodes);
+        }
+    }
+
+    /// Members of an earlier roster learn the current one, also those that have no seat there any more.
+    pub(super) fn carry(
+        servers: &[ServerView],
+        current: Option<&Arc<Roster>>,
+        writes: &mut [Option<RecordWrite>],
+    ) {
+        let Some(current) = current else { return };
+        let has_majority = members(servers, current).len() >= current.majority();
+        for (server, write) in servers.iter().zip(writes) {
+            let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
+            let is_earlier = match record.roster.as_deref() {
+                Some(its) => {
+                    // Two recoveries have one number if the first was lost. What the client read of servers
+                    // that do not reply any more may be the first.
+                    let is_before = its.epoch < current.epoch || its.epoch == current.epoch && has_majority;
+                    its.cluster == current.cluster && is_before && its != &**current
+                }
+                None => true,
+            };
+            if is_earlier && (record.was_member || current.has(record.seat)) {
+                *write = Some(RecordWrite::Carry(current.clone()));
+            }
         }
     }
 

@@ -11,6 +11,10 @@
 //!   accept; the others must have been absent for the max ttl, and their seats become vacant.
 //! - **Founding**: a recovery without an earlier roster.
 //! - **Reconfiguration**: a step of one, if a person has asked for it.
+//!
+//! A client with another list than the roster's gives no seats. It finishes a change that was begun, because the
+//! members cast no vote until then, and perhaps no client has the list that is in force in the middle of a
+//! reconfiguration.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -81,16 +85,14 @@ impl Proposer {
         let mut writes = alloc::vec![None; servers.len()];
         let current = self.current(servers).cloned();
         self.follow_list(current.as_deref());
-        if current.as_ref().is_some_and(|it| it.list != self.list.hash()) && !enabled(Mutant::AnyListAdopts) {
-            self.abandon();
-            return (writes, Outcome::Idle);
-        }
         if self.base != current {
             self.abandon();
             self.base.clone_from(&current);
         }
         Self::carry(servers, current.as_ref(), &mut writes);
-        self.draw_seats(servers, current.as_deref(), may, &mut writes);
+        if self.is_ours(current.as_deref()) {
+            self.draw_seats(servers, current.as_deref(), may, &mut writes);
+        }
         let outcome = self.choose(servers, current.as_ref(), may, &mut writes);
         if outcome == Outcome::Idle {
             self.abandon();
@@ -98,29 +100,13 @@ impl Proposer {
         (writes, outcome)
     }
 
-    fn abandon(&mut self) {
-        (self.ballot, self.proposal) = (None, None);
+    /// Whether the client may give seats. Under another list it only finishes what other clients began.
+    fn is_ours(&self, current: Option<&Roster>) -> bool {
+        current.is_none_or(|it| it.list == self.list.hash()) || enabled(Mutant::AnyListAdopts)
     }
 
-    /// Members of an earlier roster learn the current one, also those that have no seat there any more.
-    fn carry(servers: &[ServerView], current: Option<&Arc<Roster>>, writes: &mut [Option<RecordWrite>]) {
-        let Some(current) = current else { return };
-        let has_majority = members(servers, current).len() >= current.majority();
-        for (server, write) in servers.iter().zip(writes) {
-            let Some(record) = server.record.as_ref().filter(|_| server.is_up) else { continue };
-            let is_earlier = match record.roster.as_deref() {
-                Some(its) => {
-                    // Two recoveries have one number if the first was lost. What the client read of servers
-                    // that do not reply any more may be the first.
-                    let is_before = its.epoch < current.epoch || its.epoch == current.epoch && has_majority;
-                    its.cluster == current.cluster && is_before && its != &**current
-                }
-                None => true,
-            };
-            if is_earlier && (record.was_member || current.has(record.seat)) {
-                *write = Some(RecordWrite::Carry(current.clone()));
-            }
-        }
+    fn abandon(&mut self) {
+        (self.ballot, self.proposal) = (None, None);
     }
 
     /// Servers without memory draw a seat. A server that has lost its seat draws another only if the seat at
@@ -237,7 +223,6 @@ impl Proposer {
         current: Option<&Roster>,
         may: &Permissions,
     ) -> Option<Plan> {
-        let up = nodes(servers, |server| server.is_up);
         if let Some(current) = current {
             let (members, needed) = (members(servers, current), current.majority());
             if members.len() >= needed {
@@ -250,7 +235,8 @@ impl Proposer {
         }
         let config = current.map_or(self.config, |it| it.config);
         let quorum = config.quorum();
-        let is_list = quorum.nodes() == servers.len() && self.reconfiguration.is_none();
+        let list = self.list.nodes();
+        let is_list = quorum.nodes() == list.len() && self.is_ours(current);
         if !is_list || current.is_none() && !may.may_found {
             return None;
         }
@@ -265,8 +251,9 @@ impl Proposer {
                 !is_vacant(*node) && !may.leaves_out_unreachable
             }
         };
-        let remembering = quorum.all().iter().filter(may_remember).count();
-        let absent = quorum.all().without(up);
+        let remembering = list.iter().filter(may_remember).count();
+        let up = nodes(servers, |server| server.is_up).and(list);
+        let absent = list.without(up);
         let all_absent = absent.iter().all(|node| is_vacant(node) || may.absent.contains(node));
         // All servers that reply must take part; each of them has drawn a seat by then. What one has accepted for
         // another list is not taken over, except a step of a reconfiguration of this roster, which may be chosen.
@@ -290,6 +277,9 @@ impl Proposer {
 
     /// The roster to propose, but for its fence base; `None` if nothing is to be changed, or it cannot be now.
     fn next_roster(&self, servers: &[ServerView], current: &Roster, may: &Permissions) -> Option<Roster> {
+        if !self.is_ours(Some(current)) {
+            return None;
+        }
         if let Some((position, seat)) = self.next_seat(servers, current, may) {
             return Some(current.with_seat(position, seat, may.now_millis));
         }
@@ -344,14 +334,13 @@ impl Proposer {
                 .next_roster(servers, current, may)
                 .unwrap_or_else(|| Roster { epoch: current.epoch.after_change(), ..current.clone() }),
             (current, _) => {
-                let mut seats = alloc::vec![Seat::default(); servers.len()];
+                let mut seats = alloc::vec![Seat::default(); self.list.nodes().len()];
                 // A seat that was lost never returns.
                 let has_seat =
                     |it: &&Record| !it.was_member || current.is_some_and(|current| current.has(it.seat));
-                let fit = servers.iter().enumerate().filter(|(_, server)| server.is_up && server.is_fit);
-                for (index, server) in fit {
-                    let record = server.record.as_ref().filter(has_seat);
-                    seats[self.list.position(NodeId(index as u8))].id = record.map(|it| it.seat);
+                for node in acceptors.iter().filter(|node| servers[node.index()].is_fit) {
+                    let record = servers[node.index()].record.as_ref().filter(has_seat);
+                    seats[self.list.position(node)].id = record.map(|it| it.seat);
                 }
                 let seen = servers.iter().filter_map(|it| Some(it.roster()?.epoch)).max().unwrap_or_default();
                 Roster {
@@ -389,7 +378,7 @@ pub(super) enum Next {
 }
 
 /// The members of this roster that reply and know it.
-fn members(servers: &[ServerView], roster: &Roster) -> NodeSet {
+pub(super) fn members(servers: &[ServerView], roster: &Roster) -> NodeSet {
     let is_member = |record: &Record| record.is_member_of(roster);
     nodes(servers, |server| server.is_up && server.record.as_ref().is_some_and(is_member))
 }

@@ -31,6 +31,9 @@ pub struct Reconfiguration {
     max_ttl: Option<Duration>,
 }
 
+/// A node that is to be added, and the seat that it has drawn.
+type NewNode = (NodeId, SeatId);
+
 /// Why no next roster is proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
@@ -123,57 +126,88 @@ impl Reconfiguration {
         (servers, voting): (&[ServerView], NodeSet),
         now_millis: u64,
     ) -> Result<Roster, Wait> {
-        let (next, after) = if list.nodes() == self.to {
+        // Enough of the nodes that vote now would still do so: a new node is on probation.
+        let keeps_quorum = |(next, after): &(Roster, NodeSet)| {
+            next.config.quorum().is_met(after.and(list.nodes()).and(voting).len())
+        };
+        let step = if list.nodes() == self.to {
             (self.with_next_setting(current)?, self.to)
         } else {
-            self.with_next_list(current, list, (servers, voting), now_millis)?
+            let (added, removed) = self.next_exchange(list, (servers, voting))?;
+            let exchange = self.with_list(current, list, (added, removed), now_millis)?;
+            if added.is_some() && removed.is_some() && !keeps_quorum(&exchange) {
+                let addition = self.with_list(current, list, (added, None), now_millis)?;
+                if keeps_quorum(&addition) { addition } else { exchange }
+            } else {
+                exchange
+            }
         };
         // If all vote and still too few are left, no other order is better: one node that becomes two.
-        let is_enough = next.config.quorum().is_met(after.and(list.nodes()).and(voting).len());
-        if is_enough || list.nodes().without(voting).is_empty() {
-            Ok(Roster { epoch: current.epoch.after_change(), ..next })
+        if keeps_quorum(&step) || list.nodes().without(voting).is_empty() {
+            Ok(Roster { epoch: current.epoch.after_change(), ..step.0 })
         } else {
             Err(Wait::TooFewVoters)
         }
     }
 
-    fn with_next_list(
+    /// The next node to add, with its seat, and the next one to remove.
+    fn next_exchange(
+        &self,
+        list: &NodeList,
+        (servers, voting): (&[ServerView], NodeSet),
+    ) -> Result<(Option<NewNode>, Option<NodeId>), Wait> {
+        let (add, remove) = (self.to_add(list), list.nodes().without(self.to));
+        let candidate = |node: NodeId| servers[node.index()].candidate_seat().map(|seat| (node, seat));
+        let added = add.iter().find_map(candidate);
+        match add.iter().next() {
+            Some(node) if added.is_none() => Err(Wait::NewNode(node)),
+            // A node that does not vote is the first to go.
+            _ => Ok((added, remove.without(voting).iter().next().or_else(|| remove.iter().next()))),
+        }
+    }
+
+    /// The roster with this node added and this one removed, and its nodes.
+    fn with_list(
         &self,
         current: &Roster,
         list: &NodeList,
-        (servers, voting): (&[ServerView], NodeSet),
+        (added, removed): (Option<NewNode>, Option<NodeId>),
         now_millis: u64,
     ) -> Result<(Roster, NodeSet), Wait> {
-        let (add, remove) = (self.to_add(list), list.nodes().without(self.to));
-        // A node that does not vote is the first to go.
-        let remove = remove.without(voting).iter().next().or_else(|| remove.iter().next());
-        let candidate = |node: NodeId| servers[node.index()].candidate_seat().map(|seat| (node, seat));
-        let added = match add.iter().find_map(candidate) {
-            None if !add.is_empty() => return Err(Wait::NewNode(add.iter().next().unwrap_or(NodeId(0)))),
-            added => added,
-        };
         let mut nodes = list.nodes();
         if let Some((node, _)) = added {
             nodes.insert(node);
         }
-        if let Some(node) = remove {
+        if let Some(node) = removed {
             nodes.remove(node);
         }
         let next_list = self.list(nodes);
         let mut seats = alloc::vec![Seat::default(); nodes.len()];
         for node in nodes.iter() {
             seats[next_list.position(node)] = match added {
-                Some((new, SeatId(id))) if new == node => {
-                    Seat { id: Some(SeatId(id)), changed_millis: now_millis, changes: 0 }
+                Some((new, seat)) if new == node => {
+                    Seat { id: Some(seat), changed_millis: now_millis, changes: 0 }
                 }
                 _ => current.seats.get(list.position(node)).copied().unwrap_or_default(),
             };
         }
-        let quorum = current.config.quorum();
-        let needed = if seats.len() == quorum.nodes() { quorum.needed() } else { seats.len() / 2 + 1 };
-        let quorum = Quorum::new(seats.len(), Some(needed)).map_err(|_| Wait::InvalidQuorum)?;
+        let quorum = self.quorum_of(current.config.quorum(), seats.len())?;
         let (list, config) = (next_list.hash(), current.config.with_quorum(quorum));
         Ok((Roster { list, config, seats, ..current.clone() }, nodes))
+    }
+
+    /// The quorum of a list with this number of nodes: the majority. If the list after has as many nodes as the one
+    /// before, the quorum of before returns, so it is kept on the way as far as it can be.
+    fn quorum_of(&self, quorum: Quorum, nodes: usize) -> Result<Quorum, Wait> {
+        let majority = nodes / 2 + 1;
+        let needed = if nodes == quorum.nodes() {
+            quorum.needed()
+        } else if self.from.len() == self.to.len() {
+            quorum.needed().clamp(majority, nodes)
+        } else {
+            majority
+        };
+        Quorum::new(nodes, Some(needed)).map_err(|_| Wait::InvalidQuorum)
     }
 
     /// The roster with its quorum, its max ttl or the length of its probation changed. A shorter probation comes

@@ -130,6 +130,20 @@ fn a_step_that_would_leave_too_few_voters_waits() {
 }
 
 #[test]
+fn where_an_exchange_would_leave_too_few_voters_the_new_node_is_added_first() {
+    let mut two = fleet(2, 1);
+    let (steps, wait) = two.run(&two.reconfiguration(nodes([0, 2])));
+    assert_eq!((sizes(&steps), wait), (vec![(3, 2), (2, 2)], Some(Wait::Done)));
+    // All three must vote, before and after.
+    let mut three = fleet(3, 1);
+    let list = three.list;
+    let all = Reconfiguration::new(three.names.clone(), (list, list), Some(3), None);
+    assert_eq!(sizes(&three.run(&all).0), [(3, 3)]);
+    let (steps, wait) = three.run(&three.reconfiguration(nodes([0, 1, 3])));
+    assert_eq!((sizes(&steps), wait), (vec![(4, 3), (3, 3)], Some(Wait::Done)));
+}
+
+#[test]
 fn a_node_that_does_not_reply_is_waited_for() {
     let mut fleet = fleet(3, 1);
     fleet.servers[3].is_up = false;
@@ -187,6 +201,85 @@ fn a_step_that_only_one_member_remembers_is_finished_by_a_recovery() {
         let record = server.record.as_ref().expect("a record");
         let is_member = |roster: &Arc<Roster>| roster.list == list && record.is_member_of(roster);
         assert!(record.roster.as_ref().is_some_and(is_member), "{record:?}");
+    }
+}
+
+/// The first `steps` rounds of writes of a client that reconfigures; it ends then.
+fn begin(fleet: &mut Fleet, reconfiguration: &Reconfiguration, rounds: u64) {
+    let mut proposer = Proposer::new(1, NodeList::of(&fleet.names, fleet.list), fleet.roster.config)
+        .with_reconfiguration(reconfiguration.clone());
+    for random in 1_000..1_000 + rounds {
+        let may = fleet.permissions(random);
+        let (writes, _) = proposer.writes(&fleet.servers, &may);
+        for (server, write) in fleet.servers.iter_mut().zip(writes) {
+            let Some(write) = write else { continue };
+            server.record = Record::after(server.record.as_ref(), None, &write);
+        }
+        fleet.roster = proposer.current(&fleet.servers).expect("a roster").clone();
+    }
+}
+
+#[test]
+fn clients_with_either_list_finish_a_step_that_was_begun() {
+    let is_sealed = |it: &ServerView| it.record.as_ref().is_some_and(Record::is_sealed);
+    for list in [nodes(0..3), nodes(0..5)] {
+        let mut left_sealed = 0;
+        for rounds in 1..12 {
+            let mut fleet = fleet(3, 2);
+            let reconfiguration = fleet.reconfiguration(nodes(0..5));
+            begin(&mut fleet, &reconfiguration, rounds);
+            left_sealed += usize::from(fleet.servers.iter().any(is_sealed));
+            let names: Vec<&str> = list.iter().map(|node| fleet.names[node.index()].as_str()).collect();
+            run_client(&names, fleet.roster.config, &mut fleet.servers[..list.len()]);
+            let members = &fleet.servers[..3];
+            assert!(!members.iter().any(is_sealed), "after {rounds} rounds, with {list:?}");
+            // The client has given no seat of its own: each roster has the seats that the reconfiguration gave.
+            let roster = members[0].record.as_ref().and_then(|it| it.roster.clone()).expect("a roster");
+            assert!(roster.seats.len() >= fleet.roster.seats.len());
+            let wait = {
+                fleet.roster = roster;
+                fleet.run(&reconfiguration).1
+            };
+            assert_eq!(wait, Some(Wait::Done), "after {rounds} rounds, with {list:?}");
+        }
+        assert!(left_sealed > 2, "{left_sealed} of the interruptions left members sealed");
+    }
+}
+
+#[test]
+fn in_the_middle_of_a_reconfiguration_its_client_recovers_the_lock_cluster() {
+    for (dead, absent, is_done) in [(None, 0, true), (Some(3), 0, false), (Some(3), 1, true)] {
+        let mut fleet = fleet(3, 2);
+        let reconfiguration = fleet.reconfiguration(nodes([2, 3, 4]));
+        begin(&mut fleet, &reconfiguration, 3);
+        assert_eq!(reconfiguration.nodes_of(fleet.roster.list), Some(nodes(1..4)));
+        for server in &mut fleet.servers {
+            server.hint = server.record.take().and_then(|it| it.roster);
+        }
+        if let Some(dead) = dead {
+            fleet.servers[dead].is_up = false;
+        }
+        let absent = if absent > 0 { nodes([3]) } else { NodeSet::EMPTY };
+        let mut proposer = Proposer::new(1, NodeList::of(&fleet.names, fleet.list), fleet.roster.config)
+            .with_reconfiguration(reconfiguration.clone());
+        for random in 3_000..3_050 {
+            let may = Permissions { absent, is_settled: false, ..permissions(NodeSet::EMPTY, random) };
+            let (writes, _) = proposer.writes(&fleet.servers, &may);
+            for (server, write) in fleet.servers.iter_mut().zip(writes) {
+                let Some(write) = write else { continue };
+                server.record = Record::after(server.record.as_ref(), server.hint.as_ref(), &write);
+            }
+        }
+        let current = proposer.current(&fleet.servers).expect("a roster");
+        assert_eq!(current.epoch > fleet.roster.epoch, is_done, "{dead:?} {absent:?}: {current:?}");
+        assert_eq!(current.list, fleet.roster.list, "the list stays as it was");
+        if is_done {
+            let is_member = |node: &u8| {
+                fleet.servers[usize::from(*node)].record.as_ref().is_some_and(|it| it.is_member_of(current))
+            };
+            let members = nodes((0..5).filter(is_member));
+            assert_eq!(members, if dead.is_some() { nodes(1..3) } else { nodes(1..4) });
+        }
     }
 }
 
