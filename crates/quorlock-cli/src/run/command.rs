@@ -1,6 +1,7 @@
 //! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock
 //! expires.
 
+mod delivery;
 mod jobs;
 mod outcome;
 mod without_reaper;
@@ -32,6 +33,7 @@ use crate::reaper::{
     self, Process, ReaperEvent, ReaperHandle, ReaperOrder, StartOrder, boot_nanos, descendants_of,
 };
 use crate::signals::Signals;
+use delivery::Deliveries;
 
 /// How the command ended. No process of the command is left, except unkillable ones.
 pub(crate) struct Ended {
@@ -81,8 +83,7 @@ struct Supervisor<'a> {
     command: Option<Pid>,
     /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
-    /// Signals that the command received, from this process or from the terminal.
-    received_by_command: BTreeSet<i32>,
+    deliveries: Deliveries,
     /// The first signal that came for this process after the command's end.
     signal_for_run: Option<Signal>,
     /// Whether the command had the terminal when the command ended.
@@ -169,7 +170,7 @@ impl<'a> Supervisor<'a> {
             unrelated_processes: unrelated,
             command: None,
             status: None,
-            received_by_command: BTreeSet::new(),
+            deliveries: Deliveries::new(is_shared),
             signal_for_run: None,
             had_terminal: false,
             stage: Stage::Working,
@@ -261,11 +262,7 @@ impl<'a> Supervisor<'a> {
     fn on_event(&mut self, event: ReaperEvent) {
         match event {
             ReaperEvent::Started(pid) => {
-                // Typed before the command was in this group, so only this process has received them. One that
-                // was typed since, the command receives twice.
-                while let Some(caught) = self.signals.try_next() {
-                    self.pass_on(caught);
-                }
+                self.pass_on_waiting();
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::{Signal, kill_current_process_group};
 
+use super::delivery::Delivery;
 use super::{Stage, Supervisor, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, is_session_leader};
 use crate::reaper::{ReaperOrder, boot_nanos};
@@ -18,22 +19,25 @@ impl Supervisor<'_> {
         if self.status.is_some() && caught.ends_process() && !(self.is_shared && caught.is_typed) {
             self.signal_for_run = self.signal_for_run.or(Signal::from_named_raw(caught.number));
         }
-        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the
-        // window sends HUP to the session leader alone.
-        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && is_session_leader());
-        // A command that was not started yet has not received the signal.
-        if self.is_shared && is_for_all && self.command.is_some() {
-            self.received_by_command.insert(caught.number);
-            return;
+        let delivery = self.deliveries.deliver(caught, is_session_leader());
+        self.carry_out(delivery, caught);
+    }
+
+    /// The command has started: passes on the signals that were typed before.
+    pub(super) fn pass_on_waiting(&mut self) {
+        let waiting: Vec<Caught> = std::iter::from_fn(|| self.signals.try_next()).collect();
+        let deliveries = self.deliveries.start(&waiting, is_session_leader());
+        for (delivery, caught) in deliveries.into_iter().zip(waiting) {
+            self.carry_out(delivery, caught);
         }
-        // TTIN and TTOU stop a process that uses the terminal. Another process of this group continues after
-        // the command.
-        if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
-            self.group_wants_terminal = true;
-            return;
+    }
+
+    fn carry_out(&mut self, delivery: Delivery, caught: Caught) {
+        match delivery {
+            Delivery::Received => {}
+            Delivery::GroupWantsTerminal => self.group_wants_terminal = true,
+            Delivery::PassOn => self.reaper.send(ReaperOrder::Signal(caught.number)),
         }
-        self.received_by_command.insert(caught.number);
-        self.reaper.send(ReaperOrder::Signal(caught.number));
     }
 
     /// Handles a stop of the command. No other process sees the stop, and the lock stays held meanwhile.

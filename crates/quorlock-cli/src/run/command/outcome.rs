@@ -36,7 +36,7 @@ impl Supervisor<'_> {
             return Ok(Ended { code: exit::SOFTWARE, signal: None, is_for_own_group: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
-        let was_sent = |signal: &Signal| self.received_by_command.contains(&signal.as_raw());
+        let was_sent = |signal: &Signal| self.deliveries.has_received(*signal);
         let is_for_own_group = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
