@@ -380,10 +380,10 @@ impl Driver {
 
     /// Publishes once a poll, so that no reader sees a half-updated node.
     fn publish_status(&mut self) {
-        if !std::mem::take(&mut self.is_status_dirty) {
-            return;
+        if std::mem::take(&mut self.is_status_dirty) {
+            self.note_vacating();
+            self.status.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
         }
-        self.status.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
     }
 }
 

@@ -70,6 +70,12 @@ pub struct NodeStatus {
         serde(rename = "seat_within_ms", serialize_with = "serialize_time::optional_remaining_millis")
     )]
     pub seat_by: Option<LeaseDeadline>,
+    /// By when its seat becomes vacant, if no client reaches it until then. `None` if it keeps the seat.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "vacant_within_ms", serialize_with = "serialize_time::optional_remaining_millis")
+    )]
+    pub vacant_by: Option<LeaseDeadline>,
     /// Its seat in the roster of its lock cluster; `None` until a roster was read, and in plain mode.
     pub seat: Option<SeatStatus>,
     /// Whether its connection has broken and the first dial since then has not ended.
@@ -295,6 +301,7 @@ impl NodeStatus {
             failed_step: None,
             probation: None,
             seat_by: None,
+            vacant_by: None,
             seat: None,
             is_returning: false,
         }

@@ -27,6 +27,13 @@ pub(crate) fn problem_of(node: &NodeStatus) -> Option<String> {
     (!node.is_voting()).then(|| reason.to_owned())
 }
 
+/// By when the seat of a node becomes vacant that no client reaches, if that is known.
+pub(crate) fn vacating(node: &NodeStatus) -> Option<String> {
+    let seconds = node.vacant_by?.remaining().as_secs() + 1;
+    let left = humantime::format_duration(Duration::from_secs(seconds));
+    Some(format!("its seat becomes vacant in at most {left}, unless a client reaches it"))
+}
+
 /// The server's own error if it rejects writes.
 pub(crate) fn write_error_of(node: &NodeStatus) -> Option<&NodeWarning> {
     node.warnings.iter().find(|warning| matches!(warning, NodeWarning::WriteRejected(_)))

@@ -117,7 +117,8 @@ impl StatusView {
             // Otherwise the advice to run `quorlock init` would fail again for the same reason.
             let write_error = nodes::write_error_of(node)
                 .map_or_else(String::new, |write_error| format!("; {write_error}"));
-            format!("{:width$}  {message}{problem}{write_error}\n", inspection.node)
+            let vacating = nodes::vacating(node).map_or_else(String::new, |vacating| format!("; {vacating}"));
+            format!("{:width$}  {message}{problem}{write_error}{vacating}\n", inspection.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }

@@ -349,7 +349,7 @@ impl Membership {
         self.schedule_ballot(outcome, may.random, now);
         self.absence_ends_at = self
             .proposer
-            .waits_for_absence(&views, &may)
+            .waits_for_absence(&views, &self.as_founders(may))
             .then(|| now.plus(self.absence_left() + self.max_ttl() / READS_PER_TTL));
         let roster = self.proposer.current(&views).cloned();
         if roster != self.roster {

@@ -7,7 +7,7 @@ use super::super::link::LinkEvent;
 use super::Driver;
 use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
-use crate::view::{ClusterSettings, NodeStatus, NodeWarning, SeatStatus};
+use crate::view::{ClusterSettings, LeaseDeadline, NodeStatus, NodeWarning, SeatStatus};
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
@@ -67,6 +67,7 @@ impl Driver {
     fn on_marker_reply(&mut self, node: NodeId, reply: &Reply, now: DualTimestamp) -> Option<Arc<str>> {
         let decoded = decode_marker(reply);
         self.coordinator.on_marker_reading(node, decoded.reading, now);
+        self.is_status_dirty |= self.note_vacating();
         if let Some(fences) = decoded.fences {
             let link = &mut self.links[node.index()];
             self.is_status_dirty |= link.status.fences != Some(fences);
@@ -75,6 +76,17 @@ impl Driver {
             }
         }
         decoded.redial_reason
+    }
+
+    /// Records by when the seats of absent nodes become vacant. Returns true if that is known of other nodes now.
+    pub(super) fn note_vacating(&mut self) -> bool {
+        let mut has_changed = false;
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let vacant_by = self.coordinator.seat_vacated_by(NodeId(index as u8)).map(LeaseDeadline::new);
+            has_changed |= vacant_by.is_some() != link.status.vacant_by.is_some();
+            link.status.vacant_by = vacant_by;
+        }
+        has_changed
     }
 
     /// Handles the reply to any other request. Returns why the node must be dialed again, if it must.

@@ -36,6 +36,11 @@ pub(super) fn seat_finding(node: &NodeStatus) -> Option<Finding> {
                 .to_owned(),
         ));
     }
+    if let Some(vacating) = nodes::vacating(node) {
+        return Some(warning(format!(
+            "{vacating}; a server at this address takes the seat by itself, then as now"
+        )));
+    }
     // A clock may have been set back since.
     let ago = seat.changed_at?.elapsed().unwrap_or_default();
     (ago < RECENT).then(|| {

@@ -62,11 +62,46 @@ fn a_run_that_waits_for_an_absent_node_says_for_how_long_at_most() {
     world.fleet[2].kill();
     let run = world.output(&["run", "a", "-w", "3s", "--", "true"]);
     assert!(run.code == Some(69) && says_how_long(&run.stderr), "{run:?}");
+    check_shown(&world, &says_how_long);
     let mut world = World::with_max_ttl(3, "20s");
     world.fleet[2].kill();
     (0..2).for_each(|node| world.fleet[node].restart(Data::Empty).expect("restarted"));
     let run = world.output(&["run", "a", "-w", "3s", "--", "true"]);
     assert!(run.code == Some(69) && says_how_long(&run.stderr), "{run:?}");
+    check_shown(&world, &says_how_long);
+}
+
+/// `status` and `doctor` found nothing themselves, and show how long the nodes that reply wait for the absent one.
+#[track_caller]
+fn check_shown(world: &World, says_how_long: &dyn Fn(&str) -> bool) {
+    for args in [&["status", "a"][..], &["doctor"]] {
+        let shown = world.output(args);
+        assert!(says_how_long(&shown.stdout), "{args:?}: {shown:?}");
+        let report = json(&world.output(&[args, &["--json"]].concat()));
+        let left = report["nodes"][0]["seat_within_ms"].as_u64();
+        assert!(left.is_some_and(|it| (1_000..30_000).contains(&it)), "{args:?}: {report}");
+    }
+}
+
+/// A minute is not enough: the seat becomes vacant after ten max TTLs, and after five minutes at least.
+#[test]
+fn the_time_until_the_seat_of_an_absent_node_becomes_vacant_is_shown() {
+    let mut world = World::with_max_ttl(3, "1s");
+    world.fleet[2].kill();
+    // Its clients report the absence after a second.
+    assert_eq!(world.output(&["run", "a", "--", "sleep", "2"]).code, Some(0));
+    for args in [&["status", "a"][..], &["doctor"]] {
+        let shown = world.output(args);
+        let words = "its seat becomes vacant in at most 4m 5";
+        assert_eq!(shown.stdout.matches(words).count(), 1, "{args:?}: {shown:?}");
+        let report = json(&world.output(&[args, &["--json"]].concat()));
+        let left = |node: usize| report["nodes"][node]["vacant_within_ms"].as_u64();
+        assert!(left(2).is_some_and(|it| (240_000..301_000).contains(&it)), "{args:?}: {report}");
+        assert_eq!(left(0), None, "{args:?}: {report}");
+    }
+    world.fleet[2].restart(Data::Kept).expect("restarted");
+    let doctor = world.output(&["doctor"]);
+    assert!(!doctor.stdout.contains("becomes vacant"), "{doctor:?}");
 }
 
 #[test]

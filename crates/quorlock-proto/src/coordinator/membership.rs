@@ -91,6 +91,12 @@ impl Coordinator {
         self.membership.as_ref()?.expected_marker(node)
     }
 
+    /// By when the seat of a node that does not reply becomes vacant, if that is known.
+    #[must_use]
+    pub fn seat_vacated_by(&self, node: NodeId) -> Option<DualTimestamp> {
+        self.membership.as_ref()?.seat_vacated_by(node)
+    }
+
     /// Makes the nodes a new lock cluster. Emits `Initialized`.
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, mode: InitMode, now: DualTimestamp) {
         if let Some(membership) = &mut self.membership {

@@ -1,9 +1,10 @@
 //! Absences: which nodes the client does not reach, since when, and what the other nodes learn of them.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::member::Member;
-use super::{Begin, Membership, split_mix};
+use super::{Begin, Membership, READS_PER_TTL, split_mix};
 use crate::quorum::NodeId;
 use crate::quorum::NodeSet;
 use crate::roster::NodeList;
@@ -74,7 +75,7 @@ impl Membership {
         Permissions {
             now_millis: now.wall_nanos() / 1_000_000,
             absent: longer_than(max_ttl),
-            to_vacate: longer_than(MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)),
+            to_vacate: longer_than(vacating_absence(max_ttl)),
             may_found: self.auto_init || self.skips_absence,
             leaves_out_unreachable: self.skips_absence,
             voting,
@@ -106,6 +107,42 @@ impl Membership {
         members.filter(|member| member.is_up)
     }
 
+    /// The permissions of clients that found a lock cluster, if this client or others do. A client that does not
+    /// knows of others if each node that replies has a report of each node that does not.
+    pub(super) fn as_founders(&self, may: Permissions) -> Permissions {
+        let list = self.proposer.list();
+        let down = list.nodes().iter().filter(|node| !self.members[node.index()].is_up);
+        let is_reported = self
+            .replying()
+            .all(|member| down.clone().all(|node| !member.reports_absence(list, node).is_zero()));
+        Permissions { may_found: may.may_found || is_reported, ..may }
+    }
+
+    /// By when the seat of a node that does not reply becomes vacant, unless a client reaches it: by the reports that
+    /// were read last, and with the time until they are read again. `None` if it does not become vacant by itself.
+    #[must_use]
+    pub fn seat_vacated_by(&self, node: NodeId) -> Option<DualTimestamp> {
+        let list = self.proposer.list();
+        let roster = self.roster.as_ref().filter(|it| it.list == list.hash())?;
+        let is_taken = roster.seats.get(list.position(node))?.id.is_some();
+        let is_member =
+            |member: &&Member| member.view.record.as_ref().is_some_and(|it| it.is_member_of(roster));
+        if !is_taken
+            || self.members[node.index()].is_up
+            || self.replying().filter(is_member).count() < roster.majority()
+        {
+            return None;
+        }
+        let at = |member: &Member| {
+            let absent = member.reports_absence(list, node);
+            let left = vacating_absence(self.probation()).saturating_sub(absent);
+            let read_at = member.read_received_at.filter(|_| !absent.is_zero())?;
+            Some(read_at.plus(left + self.max_ttl() / READS_PER_TTL))
+        };
+        let all: Option<Vec<DualTimestamp>> = self.replying().map(at).collect();
+        all?.into_iter().reduce(|one, other| if one.is_due(other) { one } else { other })
+    }
+
     /// Tells a node of the list in force which of the others the client cannot reach, if that is news to it.
     pub(super) fn report_absences(&mut self, node: NodeId) {
         let list = self.proposer.list();
@@ -126,6 +163,11 @@ impl Membership {
             member.request_absences(replaces, after.to_text().into());
         }
     }
+}
+
+/// How long a node must be absent until its seat becomes vacant.
+fn vacating_absence(max_ttl: Duration) -> Duration {
+    MIN_VACATING_ABSENCE.max(max_ttl * VACATING_TTLS)
 }
 
 /// How long a node must be disconnected before its absence is reported.

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::signals::Caught;
 
-/// The signals of the command.
+/// The signals that the command has received, and what decides that.
 pub(super) struct Deliveries {
     /// Whether the command is in this process's group.
     is_shared: bool,
@@ -16,7 +16,7 @@ pub(super) struct Deliveries {
 }
 
 /// What becomes of a signal.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The terminal has sent it to the command, too.
     Received,

@@ -25,8 +25,7 @@ impl Supervisor<'_> {
 
     /// The command has started: passes on the signals that were typed before.
     pub(super) fn pass_on_waiting(&mut self) {
-        let mut waiting = Vec::new();
-        waiting.extend(std::iter::from_fn(|| self.signals.try_next()));
+        let waiting: Vec<Caught> = std::iter::from_fn(|| self.signals.try_next()).collect();
         let deliveries = self.deliveries.start(&waiting, is_session_leader());
         for (delivery, caught) in deliveries.into_iter().zip(waiting) {
             self.carry_out(delivery, caught);

@@ -1,7 +1,7 @@
 //! Absence reports: who sets, keeps, clears and drops them.
 
 use super::founding_and_recovery::REPORT_DELAY_MILLIS;
-use super::helpers::{MARKER_READ_INTERVAL, absences, epoch, restart_client, roster};
+use super::helpers::{MARKER_READ_INTERVAL, SETTLING, absences, epoch, restart_client, roster};
 use crate::quorum::NodeId;
 use crate::roster::absence::Absences;
 use crate::roster::{NodeList, SeatId};
@@ -69,4 +69,23 @@ fn a_failed_dial_does_not_begin_an_absence_again() {
         (0..2).for_each(|client| world.disconnect(client, 2));
     }
     assert!(absences(&world, 0).is_some_and(|it| it.contains(" 2:")));
+}
+
+/// What a client shows is an upper bound, and not by much.
+#[test]
+fn a_client_knows_by_when_the_seat_of_an_absent_node_becomes_vacant() {
+    let mut world = World::fenced(3);
+    let vacated_by = |world: &World| world.clients[ALICE].coordinator.seat_vacated_by(NodeId(2));
+    assert_eq!(vacated_by(&world), None, "it replies");
+    (0..2).for_each(|client| world.disconnect(client, 2));
+    assert_eq!(vacated_by(&world), None, "no node has a report of it");
+    world.run_for(ms(REPORT_DELAY_MILLIS) + MARKER_READ_INTERVAL);
+    let by = vacated_by(&world).expect("its absence is reported");
+    assert_eq!(world.clients[ALICE].coordinator.seat_vacated_by(NodeId(0)), None);
+    let is_vacant = |world: &World| roster(world, 0).is_some_and(|it| !it.has(SeatId(3)));
+    world.run_for(by.since(world.now(ALICE)) - MARKER_READ_INTERVAL - ms(100));
+    assert!(!is_vacant(&world) && vacated_by(&world).is_some());
+    world.run_for(MARKER_READ_INTERVAL + ms(100) + SETTLING);
+    assert!(is_vacant(&world));
+    assert_eq!(vacated_by(&world), None, "it is vacant");
 }
