@@ -150,8 +150,11 @@ impl Membership {
         writes: &[Option<RecordWrite>],
         now: DualTimestamp,
     ) {
-        let Some(state) = &self.reconfiguring else { return };
-        let Some(roster) = self.roster.clone() else { return };
+        let Some(state) = &mut self.reconfiguring else { return };
+        // Otherwise the client would wake for it forever.
+        state.decide_at = None;
+        state.decided_with = (may.voting, may.is_settled);
+        let Some((state, roster)) = self.reconfiguring.as_ref().zip(self.roster.clone()) else { return };
         let (members, voting) = self.members_and_voting(&roster, now);
         let on_probation = members.without(voting);
         let waits_for = self.proposer.waits_for(views, may);
@@ -169,7 +172,6 @@ impl Membership {
         let nodes = self.proposer.list().nodes();
         let progress = ReconfigurationState { roster, nodes, voting, next };
         if let Some(state) = &mut self.reconfiguring {
-            state.decided_with = (may.voting, may.is_settled);
             state.decide_at = settles_at;
             if state.reported.as_ref() != Some(&progress) {
                 state.reported = Some(progress.clone());

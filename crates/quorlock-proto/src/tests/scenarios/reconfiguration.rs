@@ -138,6 +138,18 @@ fn a_member_that_forgets_during_a_reconfiguration_gets_its_seat_back() {
     assert_eq!(next_step(&world, carol), Some(NextStep::Done));
 }
 
+#[test]
+fn a_client_that_reconfigures_rests_while_no_server_has_a_roster() {
+    let mut world = with_spares(1);
+    let carol = world.reconfigure(&[0, 1, 3], (None, None), false);
+    world.run_for(SETTLING);
+    (0..4).for_each(|node| world.restart(node, Data::new()));
+    (0..4).for_each(|node| world.connect(carol, node));
+    // The locks of the roster that it knew end meanwhile. It would wake for them again and again.
+    world.run_for(MAX_TTL * 2);
+    assert!(record(&world, 0).is_none_or(|it| it.roster.is_none()));
+}
+
 fn nodes(indices: impl IntoIterator<Item = u8>) -> NodeSet {
     indices.into_iter().map(NodeId).collect()
 }
