@@ -268,10 +268,14 @@ impl Proposer {
         let remembering = quorum.all().iter().filter(may_remember).count();
         let absent = quorum.all().without(up);
         let all_absent = absent.iter().all(|node| is_vacant(node) || may.absent.contains(node));
-        // All servers that reply must take part; each of them has drawn a seat by then.
+        // All servers that reply must take part; each of them has drawn a seat by then. What one has accepted for
+        // another list is not taken over, except a step of a reconfiguration of this roster, which may be chosen.
+        let follows = |it: &Roster| {
+            current.is_some_and(|base| base.cluster == it.cluster && base.epoch.after_change() == it.epoch)
+        };
         let in_cluster = |server: &ServerView| {
-            let accepts_ours =
-                |record: &Record| record.accepted.as_ref().is_none_or(|(_, it)| it.list == self.list.hash());
+            let is_ours = |it: &Roster| it.list == self.list.hash() || follows(it);
+            let accepts_ours = |record: &Record| record.accepted.as_ref().is_none_or(|(_, it)| is_ours(it));
             !server.is_foreign(current, self.list.hash()) && server.record.as_ref().is_some_and(accepts_ours)
         };
         let all_take_part = up.iter().all(|node| in_cluster(&servers[node.index()]));

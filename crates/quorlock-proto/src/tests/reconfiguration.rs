@@ -77,17 +77,21 @@ impl Fleet {
         let is_member =
             |it: &ServerView| it.is_up && it.record.as_ref().is_some_and(|it| it.is_member_of(&self.roster));
         let voting = nodes((0..self.servers.len() as u8).filter(|it| is_member(&self.servers[*it as usize])));
-        Permissions {
-            now_millis: 5_000,
-            absent: NodeSet::EMPTY,
-            to_vacate: NodeSet::EMPTY,
-            may_found: false,
-            leaves_out_unreachable: false,
-            voting,
-            is_settled: true,
-            may_begin: true,
-            random,
-        }
+        permissions(voting, random)
+    }
+}
+
+fn permissions(voting: NodeSet, random: u64) -> Permissions {
+    Permissions {
+        now_millis: 5_000,
+        absent: NodeSet::EMPTY,
+        to_vacate: NodeSet::EMPTY,
+        may_found: false,
+        leaves_out_unreachable: false,
+        voting,
+        is_settled: true,
+        may_begin: true,
+        random,
     }
 }
 
@@ -140,6 +144,50 @@ fn an_interrupted_reconfiguration_goes_on_to_another_goal() {
     // The list in force is neither of the two.
     let (steps, wait) = fleet.run(&fleet.reconfiguration(nodes([3, 4, 5])));
     assert_eq!((steps.len(), wait), (2, Some(Wait::Done)));
+}
+
+/// Carries out the writes of one client until it has none.
+fn run_client(list: &[&str], config: LockClusterConfig, servers: &mut [ServerView]) {
+    let mut proposer = Proposer::new(2, NodeList::new(list), config);
+    for random in 2_000..2_100 {
+        let may = Permissions { is_settled: false, ..permissions(NodeSet::EMPTY, random) };
+        let (writes, _) = proposer.writes(servers, &may);
+        for (server, write) in servers.iter_mut().zip(writes) {
+            let Some(write) = write else { continue };
+            server.record = Record::after(server.record.as_ref(), None, &write);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_only_one_member_remembers_is_finished_by_a_recovery() {
+    let mut fleet = fleet(3, 1);
+    let mut proposer = Proposer::new(1, NodeList::of(&fleet.names, fleet.list), fleet.roster.config)
+        .with_reconfiguration(fleet.reconfiguration(nodes([0, 1, 3])));
+    for random in 1_000..1_002 {
+        let may = fleet.permissions(random);
+        let (writes, _) = proposer.writes(&fleet.servers, &may);
+        // Its proposal reaches one server.
+        let reached = if random == 1_000 { 3 } else { 1 };
+        for (server, write) in fleet.servers.iter_mut().zip(writes).take(reached) {
+            server.record = write.and_then(|write| Record::after(server.record.as_ref(), None, &write));
+        }
+    }
+    let accepted = |it: &ServerView| it.record.as_ref().is_some_and(|it| it.accepted.is_some());
+    assert_eq!(fleet.servers.iter().filter(|it| accepted(it)).count(), 1);
+    fleet.servers[1..].iter_mut().for_each(|server| server.record = None);
+    // A client with the list before finishes the step, and one with the list after gives the servers seats.
+    let (before, after) = (["node 0", "node 1", "node 2"], ["node 0", "node 1", "node 3"]);
+    let config = fleet.roster.config;
+    run_client(&before, config, &mut fleet.servers[..3]);
+    let mut servers: Vec<ServerView> = [0, 1, 3].map(|node: usize| fleet.servers[node].clone()).into();
+    run_client(&after, config, &mut servers);
+    let list = NodeList::new(&after).hash();
+    for server in &servers {
+        let record = server.record.as_ref().expect("a record");
+        let is_member = |roster: &Arc<Roster>| roster.list == list && record.is_member_of(roster);
+        assert!(record.roster.as_ref().is_some_and(is_member), "{record:?}");
+    }
 }
 
 #[test]
