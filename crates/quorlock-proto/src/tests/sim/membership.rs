@@ -95,7 +95,7 @@ impl Sim<'_> {
         if let Some(known) = known.filter(|known| known.config.quorum().is_met(self.members_of(known))) {
             let message = format!("two rosters of one epoch: {} and {}", known.to_text(), roster.to_text());
             let moved = (self.oracle.moved_until == u64::MAX).then_some(Cause::AddressesMoved);
-            let exemption = moved.or_else(|| self.oracle.roster_exemption);
+            let exemption = moved.or(self.oracle.roster_exemption);
             self.report_breach(Invariant::Membership, exemption, &message);
         }
         self.note_new_roster(&roster);

@@ -154,7 +154,7 @@ impl Sim<'_> {
             return;
         }
         let goals = &self.plan.reconfigurations.goals;
-        let index = if goals.len() > 1 && self.rng.chance_permille(400) { 1 } else { 0 };
+        let index = usize::from(goals.len() > 1 && self.rng.chance_permille(400));
         let mut goal = goals[index];
         // A person may know either list as the one in force.
         if let Some(other) = goals.get(1 - index).filter(|_| self.rng.chance_permille(400)) {

@@ -27,6 +27,7 @@ pub(super) const TICKETS: Profile = Profile { tickets: 300, ..Profile::GENERAL }
 /// Keys are deleted, so that another client acquires a held lock. Then late requests of the holder set its keys again.
 pub(super) const LATE_TICKETS: Profile = Profile {
     nodes: &[3],
+    reconfigurations: 0,
     super_majority: 0,
     clients: (3, 4),
     plain: 0,
