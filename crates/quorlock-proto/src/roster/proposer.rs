@@ -240,23 +240,21 @@ impl Proposer {
         if !is_list || current.is_none() && !may.may_found {
             return None;
         }
-        // Absent servers may remember, and servers that have not learned it yet do. Vacant seats have no server.
+        // Absent servers may remember, as may the one that took a replying server's seat. Vacant seats have none.
         let is_vacant = |node: NodeId| current.is_some_and(|it| it.is_vacant(self.list.position(node)));
         let has_seat = |record: &Record| current.is_some_and(|it| it.has(record.seat));
         let may_remember = |node: &NodeId| {
             let server = &servers[node.index()];
-            if server.is_up {
-                server.record.as_ref().is_some_and(has_seat)
-            } else {
-                !is_vacant(*node) && !may.leaves_out_unreachable
-            }
+            let is_elsewhere = !is_vacant(*node) && !may.leaves_out_unreachable;
+            let remembers = |it: &Record| has_seat(it) || it.was_member && is_elsewhere;
+            if server.is_up { server.record.as_ref().is_some_and(remembers) } else { is_elsewhere }
         };
         let remembering = list.iter().filter(may_remember).count();
         let up = nodes(servers, |server| server.is_up).and(list);
         let absent = list.without(up);
         let all_absent = absent.iter().all(|node| is_vacant(node) || may.absent.contains(node));
-        // All servers that reply must take part; each of them has drawn a seat by then. What one has accepted for
-        // another list is not taken over, except a step of a reconfiguration of this roster, which may be chosen.
+        // All servers that reply must take part; each has drawn a seat by then. Of another list, only a step that
+        // follows this roster is taken over: it may be chosen.
         let follows = |it: &Roster| {
             current.is_some_and(|base| base.cluster == it.cluster && base.epoch.after_change() == it.epoch)
         };

@@ -130,6 +130,22 @@ fn a_server_that_does_not_reply_may_remember_unless_a_person_leaves_it_out() {
     assert_eq!(promises(&servers, &is_heard_of), 0, "other clients reach it");
 }
 
+/// Two addresses have moved. A client is still connected to the servers before, which have not learned it.
+#[test]
+fn servers_whose_seats_others_took_do_not_recover_the_lock_cluster() {
+    let first = first_roster(ClusterId::new(1), config());
+    let moved = first.with_seat(1, Some(SeatId(20)), 1).with_seat(2, Some(SeatId(30)), 2);
+    let (first, moved) = (Arc::new(first), Arc::new(moved));
+    let view = |id: u64| {
+        let roster = Some(if id == 1 { moved.clone() } else { first.clone() });
+        record_view(Record { seat: SeatId(id), was_member: true, roster, promised: None, accepted: None })
+    };
+    let servers: Vec<ServerView> = (1..=3).map(view).collect();
+    assert_eq!(promises(&servers, &permissions(1_000)), 0, "the others may remember");
+    let may = Permissions { leaves_out_unreachable: true, ..permissions(1_000) };
+    assert_eq!(promises(&servers, &may), 3);
+}
+
 #[test]
 fn the_seat_of_a_server_that_is_absent_for_long_becomes_vacant() {
     let mut servers = with_restarted_member(0);

@@ -17,7 +17,8 @@ impl Sim<'_> {
                 Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
                         let client_host = &self.clients[client];
-                        let Some(conn_id) = client_host.conn_ids[node.index()] else { continue };
+                        let host = client_host.host(node);
+                        let Some(conn_id) = client_host.conn_ids[host] else { continue };
                         let badge = client_host.coordinator.expected_marker(node).cloned();
                         let command = SentRequest {
                             request: request.clone(),
@@ -26,12 +27,12 @@ impl Sim<'_> {
                             write: None,
                         };
                         self.send_to_node(conn_id, ToNode::SentRequest(command));
-                        self.inject_fault_on_send(node.index(), client);
+                        self.inject_fault_on_send(host, client);
                     }
                 }
                 Action::ReadMarker { node, write, as_text } => {
-                    let is_write = write.is_some();
-                    if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
+                    let (is_write, host) = (write.is_some(), self.clients[client].host(node));
+                    if let Some(conn_id) = self.clients[client].conn_ids[host] {
                         let request = Request { kind: RequestKind::ReadMarker, ..self.marker_request() };
                         self.send_to_node(
                             conn_id,
@@ -44,11 +45,10 @@ impl Sim<'_> {
                         );
                     }
                     if is_write {
-                        self.inject_fault_on_send(node.index(), client);
+                        self.inject_fault_on_send(host, client);
                     }
                 }
-                // No client of a history reconfigures.
-                Action::Reconfiguring(_) => {}
+                Action::Reconfiguring(progress) => self.on_reconfiguration_progress(client, progress),
                 Action::RosterChanged(view) => {
                     log_event!(self, "client {client} follows the roster {}", view.epoch);
                     if !view.same_list {
@@ -56,21 +56,24 @@ impl Sim<'_> {
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.clients[client].is_voting[node.index()] = voting_status == VotingStatus::Voting;
-                    self.mark_link_disturbed(client, node.index(), self.nanos);
-                    log_event!(self, "to client {client}, node {} is {voting_status:?}", node.0);
+                    let host = self.clients[client].host(node);
+                    self.clients[client].is_voting[host] = voting_status == VotingStatus::Voting;
+                    self.mark_link_disturbed(client, host, self.nanos);
+                    log_event!(self, "to client {client}, node {host} is {voting_status:?}");
                 }
                 Action::ClockAnomaly(node, anomaly) => {
-                    log_event!(self, "client {client} sees node {}: {anomaly:?}", node.0);
+                    let host = self.clients[client].host(node);
+                    log_event!(self, "client {client} sees node {host}: {anomaly:?}");
                 }
                 Action::Redial(node) => {
+                    let host = self.clients[client].host(node);
                     // The coordinator has dropped this connection already.
-                    if let Some(conn_id) = self.clients[client].conn_ids[node.index()] {
+                    if let Some(conn_id) = self.clients[client].conn_ids[host] {
                         let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
                         self.cut_connection(conn_id, late_count);
                     }
-                    self.drop_connection(client, node.index());
-                    log_event!(self, "client {client} redials its connection to node {}", node.0);
+                    self.drop_connection(client, host);
+                    log_event!(self, "client {client} redials its connection to node {host}");
                 }
                 Action::Event(id, event) => self.on_operation_event(client, id, &event),
             }
@@ -101,16 +104,20 @@ impl Sim<'_> {
     fn on_operation_event(&mut self, client: usize, id: OperationId, event: &OperationEvent) {
         match event {
             OperationEvent::Attempt(AttemptEvent::Won { deadline, confirmed, fencing_number, rounds }) => {
+                let confirmed = self.clients[client].hosts(*confirmed);
                 log_event!(
                     self,
                     "client {client} has lock {id}, fencing number {fencing_number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
-                self.on_acquired(id, *deadline, *confirmed, *fencing_number, *rounds);
+                self.on_acquired(id, *deadline, confirmed, *fencing_number, *rounds);
             }
             OperationEvent::Attempt(AttemptEvent::Failed(failure)) => {
                 log_event!(self, "client {client} does not get lock {id}: {:?}", failure.reason);
             }
-            OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) => self.on_confirmed(id, *nodes),
+            OperationEvent::Lease(LeaseEvent::Confirmed(nodes)) => {
+                let nodes = self.clients[client].hosts(*nodes);
+                self.on_confirmed(id, nodes);
+            }
             OperationEvent::Lease(LeaseEvent::Renewed(deadline)) => {
                 log_event!(self, "client {client} has renewed lock {id}");
                 self.on_renewed(id, *deadline);

@@ -74,6 +74,10 @@ pub(super) enum SimEvent {
         incarnation: u32,
         ticket: usize,
     },
+    /// A client begins to reconfigure the lock cluster.
+    StartReconfiguration(usize),
+    /// It dies.
+    EndReconfiguration(usize),
     /// The checkers examine a lock; `is_last`: just before its deadline.
     ProbeLock {
         id: OperationId,
@@ -136,8 +140,8 @@ impl<'a> Sim<'a> {
         let mut rng = SeededRng::new(seed);
         let plan = Plan::draw(profile, &mut rng);
         let max_node_drift = plan.max_node_drift_ppm();
-        let nodes = (0..plan.quorum.nodes()).map(|index| {
-            let mut node = SimulatedNode::new(index, plan.config());
+        let nodes = (0..plan.quorum.nodes() + plan.reconfigurations.spares).map(|index| {
+            let mut node = SimulatedNode::new(index, plan.longest_config());
             let drift_ppm = rng.pick(&[0, max_node_drift, -max_node_drift, max_node_drift / 2]);
             node.set_drift(drift_ppm, 0);
             let offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
@@ -147,7 +151,7 @@ impl<'a> Sim<'a> {
         });
         let nodes: Vec<NodeHost> = nodes.collect();
         let max_slowdown = plan.max_client_slowdown_ppm();
-        let clients = (0..plan.client_count).map(|client| {
+        let clients = (0..plan.client_count + plan.other_clients()).map(|client| {
             let drift_ppm = rng.pick(&[0, -max_slowdown, max_slowdown, -max_slowdown / 2]);
             let boot = rng.between(1, 1_000_000) * 1_000_000;
             let wall_offset = rng.between(0, 40_000_000) as i64 - 20_000_000;
@@ -190,16 +194,24 @@ impl<'a> Sim<'a> {
         self.stats.histories = 1;
         log_event!(self, "{:?}", self.plan);
         if self.plan.is_initialized && self.plan.fenced != 0 {
-            let nodes = self.nodes.iter_mut().map(|node_host| &mut node_host.redis);
+            let nodes = self.nodes.iter_mut().take(self.plan.quorum.nodes());
+            let nodes = nodes.map(|node_host| &mut node_host.redis);
             initialize(nodes, ClusterId::new(0xc1), self.plan.config(), START);
             let roster = Arc::new(first_roster(ClusterId::new(0xc1), self.plan.config()));
-            self.oracle.rosters.insert((roster.cluster, roster.epoch), roster);
+            self.oracle.record_roster(&roster, START);
+            let seats = roster.seats.iter().map(|seat| seat.id);
+            self.oracle.seat_of.iter_mut().zip(seats).for_each(|(seat_of, id)| *seat_of = id);
         }
         if self.plan.has_orphan_keys {
             self.insert_orphan_keys();
         }
-        for client in 0..self.clients.len() {
+        for client in 0..self.plan.client_count {
             self.start_client(client);
+        }
+        for client in self.plan.client_count..self.clients.len() {
+            self.clients[client].is_dead = true;
+            let delay = self.rng.below(self.plan.max_ttl_nanos());
+            self.schedule_after(delay, SimEvent::StartReconfiguration(client));
         }
         if let Some(until) = self.plan.first_node_absent_until {
             self.nodes[0].is_down = true;
@@ -253,6 +265,8 @@ impl<'a> Sim<'a> {
                 }
             }
             SimEvent::ProbeLock { id, deadline, is_last } => self.probe_lock(id, deadline, is_last),
+            SimEvent::StartReconfiguration(client) => self.start_reconfiguration(client),
+            SimEvent::EndReconfiguration(client) => self.end_reconfiguration(client),
             SimEvent::InjectFault => self.inject_random_fault(),
             SimEvent::Repair(repair) => self.repair(repair),
             SimEvent::ResumeClient { client, corrects_wall } => self.resume_client(client, corrects_wall),
@@ -299,11 +313,12 @@ impl<'a> Sim<'a> {
     pub(super) fn start_client(&mut self, client: usize) {
         self.clients[client].is_dead = false;
         let incarnation = self.clients[client].incarnation;
-        for node in 0..self.nodes.len() {
+        for node in self.clients[client].list.clone() {
             let delay = self.rng.below(2_000_000);
             self.schedule_after(delay, SimEvent::Dial { client, node, incarnation });
         }
-        for key in 0..self.keys.len() {
+        let keys = if self.clients[client].goal.is_some() { 0 } else { self.keys.len() };
+        for key in 0..keys {
             let delay = self.rng.below(20_000_000);
             self.schedule_after(delay, SimEvent::TaskStep { client, key, incarnation, step: 0 });
         }

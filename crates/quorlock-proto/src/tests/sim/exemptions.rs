@@ -53,6 +53,7 @@ impl Oracle {
     /// no earlier lock counts.
     pub(super) fn clear_data_changes(&mut self) {
         self.changed_at.fill(0);
+        self.joined_at.fill(0);
     }
 
     /// Records the current error of a node's clock.
@@ -122,13 +123,14 @@ impl Oracle {
             exemptions.any(|exemption| exemption.cause.is_undetected() && exemption.until >= since)
         };
         let tolerated_clock_error_nanos =
-            (plan.max_ttl_nanos().saturating_sub(CLOCK_TOLERANCE_MICROS * NANOS_PER_MICRO)) / 2;
+            (plan.shortest_max_ttl_nanos().saturating_sub(CLOCK_TOLERANCE_MICROS * NANOS_PER_MICRO)) / 2;
         if lost.iter().any(|node| is_undetected(&node)) {
             Some(Cause::RoleChangeUndetected)
         } else {
             // After the loss and the probation, new fences start above the node's clock. A larger number came
             // from a requested minimum fencing number, and is lost forever.
-            let lowest_new_fence_nanos = crate::test_util::node::EPOCH + since + plan.max_ttl_nanos();
+            let lowest_new_fence_nanos =
+                crate::test_util::node::EPOCH + since + plan.shortest_max_ttl_nanos();
             let may_exceed_new_fences = number.is_some_and(|number| {
                 number * NANOS_PER_MICRO + self.max_clock_error_nanos >= lowest_new_fence_nanos
             });
@@ -138,9 +140,12 @@ impl Oracle {
         }
     }
 
-    /// `AddressesMoved`, if a server without an address voted for one of these locks, and such servers may form a
+    /// What exempts from the order of rosters. `AddressesMoved`, if a server without an address voted for one of these locks, and such servers may form a
     /// quorum. Then no later roster has heard of the votes.
     pub(super) fn moved_exemption(&self, locks: &[OperationId]) -> Option<Cause> {
+        if self.roster_exemption.is_some() {
+            return self.roster_exemption;
+        }
         let records = || locks.iter().map(|id| &self.records[*id as usize]);
         let is_fenced = records().all(|it| it.is_fenced);
         let until = if is_fenced { self.moved_until } else { self.ghosts_until };
@@ -166,7 +171,9 @@ fn end_ongoing(exemptions: &mut [Exemption], now: u64) {
 /// Whether this many nodes can cover the intersection of two quorums, which has at least 2q − N nodes. If all
 /// of an intersection loses its fences, the order of the fencing numbers may break.
 pub(super) fn covers_quorum_intersection(nodes: usize, plan: &Plan) -> bool {
-    nodes >= 2 * plan.quorum.needed() - plan.quorum.nodes()
+    let fewest = 2 * plan.quorum.needed() - plan.quorum.nodes();
+    // Quorums of lists that follow each other may share one node.
+    nodes >= if plan.reconfigures() { 1 } else { fewest }
 }
 
 const NANOS_PER_MICRO: u64 = 1000;

@@ -165,18 +165,7 @@ impl Sim<'_> {
             }
             Fault::ClientCrash => {
                 log_event!(self, "client {client} crashes, and restarts after {duration_millis} ms");
-                self.oracle.end_all_of_client(client);
-                for conn_id in 0..self.connections.len() {
-                    if self.connections[conn_id].client == client
-                        && self.connections[conn_id].state != LinkState::Cut
-                    {
-                        let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
-                        self.cut_connection(conn_id, late_count);
-                    }
-                }
-                self.clients[client].incarnation += 1;
-                self.clients[client].is_dead = true;
-                self.clients[client].reset_process(&self.plan);
+                self.crash_client(client);
                 self.schedule_after(duration, SimEvent::Repair(Repair::ClientUp(client)));
             }
             Fault::WallClockSet => {
@@ -204,6 +193,21 @@ impl Sim<'_> {
             _ => return false,
         }
         true
+    }
+
+    pub(super) fn crash_client(&mut self, client: usize) {
+        self.note_interruption(client);
+        self.oracle.end_all_of_client(client);
+        for conn_id in 0..self.connections.len() {
+            if self.connections[conn_id].client == client && self.connections[conn_id].state != LinkState::Cut
+            {
+                let late_count = self.rng.index(self.connections[conn_id].to_node.len() + 1);
+                self.cut_connection(conn_id, late_count);
+            }
+        }
+        self.clients[client].incarnation += 1;
+        self.clients[client].is_dead = true;
+        self.clients[client].reset_process(&self.plan);
     }
 
     /// Resumes a paused client process or machine.

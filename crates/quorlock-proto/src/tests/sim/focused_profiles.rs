@@ -13,6 +13,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     clock_offsets: 500,
     checks_redundancy: true,
     other_lists: 0,
+    reconfigurations: 0,
     adjust: Some(|plan| {
         plan.fault_interval = plan.max_ttl.as_nanos() as u64 / 2;
         plan.max_work_percent = 1_000;

@@ -5,7 +5,7 @@ use super::exemptions::covers_quorum_intersection;
 use super::oracle::{AttemptRecord, intersection};
 use super::stats::{Cause, Invariant};
 use crate::lease::LossReason;
-use crate::quorum::NodeSet;
+use crate::quorum::{NodeId, NodeSet};
 use crate::request::OperationId;
 use crate::time::DualTimestamp;
 
@@ -31,6 +31,7 @@ impl Sim<'_> {
                 (number.is_some() && node_record.fencing_number == number).then_some(node_record.grant_index);
         }
         self.oracle.largest_fencing_number = self.oracle.largest_fencing_number.max(number.unwrap_or(0));
+        self.note_quorum(id, confirmed);
         self.check_fencing_numbers(id);
         self.check_adoption(id);
         self.check_membership(id);
@@ -52,6 +53,9 @@ impl Sim<'_> {
             (record.deadline, record.expected_nodes) =
                 (Some(deadline), intersection(has_key.or(exempt), record.confirmed));
         }
+        // Which of them the lock depends on is reported next.
+        let all = (0..self.nodes.len()).map(|node| NodeId(node as u8)).collect();
+        self.note_quorum(id, all);
         let record = &self.oracle.records[id as usize];
         if let Some((at, other, exemption)) = record.overtaken_by {
             let started_at = record.started_at;
@@ -148,7 +152,7 @@ impl Sim<'_> {
         let record = &self.oracle.records[id as usize];
         let has_key = self.nodes_with_key(id);
         let at_least = has_key.or(intersection(record.expected_nodes, self.exempt_nodes_of(id)));
-        if self.plan.quorum.is_met(at_least.len()) {
+        if at_least.len() >= record.needed {
             return;
         }
         let exemption = self.oracle.client_exemption_active_after(record.client, record.started_at);

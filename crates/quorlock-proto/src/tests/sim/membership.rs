@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::engine::{Sim, SimEvent, log_event};
 use super::oracle::Oracle;
 use super::plan::Fault;
+use super::reconfigurations::list_of;
 use super::situations::Situation;
 use super::state::{LinkState, NodeHost};
 use super::stats::{Cause, Invariant};
@@ -24,7 +25,9 @@ impl Sim<'_> {
         for (node, since) in
             client_host.known_since.iter_mut().enumerate().filter(|(_, since)| **since == u64::MAX)
         {
-            if client_host.coordinator.expected_marker(NodeId(node as u8)).is_some() {
+            let id = client_host.list.iter().position(|host| *host == node);
+            let marker = id.and_then(|id| client_host.coordinator.expected_marker(NodeId(id as u8)));
+            if marker.is_some() {
                 *since = self.nanos;
             }
         }
@@ -35,22 +38,51 @@ impl Sim<'_> {
         record_in(&self.nodes[node].redis)
     }
 
+    /// The roster in the data at the node's address, whether or not the server remembers it.
+    pub(super) fn roster_in_data(&self, node: usize) -> Option<Arc<Roster>> {
+        let text = text_in(&self.nodes[node].redis, &DataKey::Record)?;
+        Record::parse(SeatId(0), false, text)?.roster
+    }
+
     /// What all servers remember, also those without an address.
     fn records(&self) -> impl Iterator<Item = Record> {
         self.nodes.iter().flat_map(NodeHost::servers).filter_map(record_in)
     }
 
     /// Checks the roster that a client has written to the node.
-    pub(super) fn check_roster(&mut self, node: usize, client: usize, write: &NodeWrite) {
+    pub(super) fn check_roster(
+        &mut self,
+        node: usize,
+        client: usize,
+        (write, record_before): (&NodeWrite, Option<Record>),
+    ) {
         let NodeWrite::Marker(write) = write else { return };
         let Some(record) = self.record_of(node).filter(|record| *record.to_text() == *write.record) else {
             return;
         };
         // It may found a lock cluster if no server that it reaches has a roster.
         let is_right = |roster: &Arc<Roster>| roster.list == node_list(self.nodes.len()).hash();
-        if self.clients[client].has_other_list && record.roster.as_ref().is_some_and(is_right) {
-            let message = format!("client {client}, which has another list, has changed node {node}");
-            self.report_violation(Invariant::Membership, &message);
+        let client_host = &self.clients[client];
+        let has_other_list = client_host.has_other_list && record.roster.as_ref().is_some_and(is_right);
+        // The roster of a member before the write or after it is of the client's own list, unless it reconfigures.
+        let list = list_of(&client_host.list).hash();
+        let is_other = |it: &Arc<Roster>| it.list != list;
+        let is_outsider = client_host.goal.is_none()
+            && self.plan.reconfigures()
+            && self.oracle.reinitializations == 0
+            && self.oracle.roster_exemption.is_none()
+            && record_before.as_ref() != Some(&record)
+            && [record_before.as_ref(), Some(&record)]
+                .iter()
+                .flatten()
+                .filter_map(|it| it.roster.as_ref())
+                .all(is_other)
+            && record.was_member;
+        if has_other_list || is_outsider {
+            self.check_other_list_writes(node, client, record_before, &record);
+        }
+        if let Some((_, proposal)) = &record.accepted {
+            self.oracle.proposals.insert(proposal.clone());
         }
         let seats = self.nodes.iter().flat_map(NodeHost::servers).filter_map(marker_in);
         if seats.filter(|it| it.seat == record.seat).count() > 1 {
@@ -59,17 +91,24 @@ impl Sim<'_> {
         let Some(roster) = record.roster.filter(|it| record.was_member && it.has(record.seat)) else {
             return;
         };
-        let known = self.oracle.rosters.insert((roster.cluster, roster.epoch), roster.clone());
-        if known.as_ref() == Some(&roster) {
+        self.note_joined(node, record.seat, &roster);
+        if self.oracle.rosters.get(&(roster.cluster, roster.epoch)) == Some(&roster) {
             return;
         }
+        self.check_other_list(&roster);
+        let known = self.oracle.record_roster(&roster, self.nanos);
         // A recovery does not know the epochs that no server remembers or has in its data.
-        if let Some(known) = known.filter(|known| self.plan.quorum.is_met(self.members_of(known))) {
+        if let Some(known) = known.filter(|known| known.config.quorum().is_met(self.members_of(known))) {
             let message = format!("two rosters of one epoch: {} and {}", known.to_text(), roster.to_text());
-            let exemption = (self.oracle.moved_until == u64::MAX).then_some(Cause::AddressesMoved);
+            let moved = (self.oracle.moved_until == u64::MAX).then_some(Cause::AddressesMoved);
+            let exemption = moved.or(self.oracle.roster_exemption);
             self.report_breach(Invariant::Membership, exemption, &message);
         }
         self.note_new_roster(&roster);
+        if self.plan.reconfigures() {
+            self.check_probation(&roster);
+            self.note_moved_members();
+        }
         self.check_fence_base(&roster);
     }
 
@@ -118,12 +157,13 @@ impl Sim<'_> {
     pub(super) fn move_address(&mut self, node: usize) -> bool {
         // A quorum keeps its addresses.
         let moved = self.nodes.iter().filter(|it| it.ghost.is_some()).count();
+        let is_quorum_kept = if self.plan.reconfigures() {
+            self.latest_roster().is_some_and(|it| it.config.quorum().is_met(self.kept_without(&it, node)))
+        } else {
+            moved + self.plan.quorum.needed() < self.plan.quorum.nodes()
+        };
         let node_host = &mut self.nodes[node];
-        if node_host.is_down
-            || node_host.is_replica
-            || node_host.ghost.is_some()
-            || moved + self.plan.quorum.needed() >= self.plan.quorum.nodes()
-        {
+        if node_host.is_down || node_host.is_replica || node_host.ghost.is_some() || !is_quorum_kept {
             return false;
         }
         let data = if self.rng.chance_permille(500) { Data::new() } else { node_host.redis.data().clone() };
@@ -186,13 +226,18 @@ impl Sim<'_> {
                 *known = roster;
             }
         }
-        // A member that has not learned the roster yet has its seat there too.
-        let at_addresses: Vec<SeatId> =
-            (0..self.nodes.len()).filter_map(|node| Some(self.record_of(node)?.seat)).collect();
-        let kept = |roster: &Arc<Roster>| at_addresses.iter().filter(|seat| roster.has(**seat)).count();
-        if !latest.values().any(|roster| self.plan.quorum.is_met(kept(roster))) {
+        let is_kept = |it: &Arc<Roster>| it.config.quorum().is_met(self.kept_without(it, usize::MAX));
+        if !latest.values().any(is_kept) {
             self.oracle.moved_until = u64::MAX;
         }
+    }
+
+    /// How many members of the roster have kept data and address, without this one.
+    fn kept_without(&self, roster: &Roster, without: usize) -> usize {
+        // A member that has not learned the roster yet has its seat there too.
+        let has_seat =
+            |node: &usize| *node != without && self.record_of(*node).is_some_and(|it| roster.has(it.seat));
+        (0..self.nodes.len()).filter(has_seat).count()
     }
 }
 

@@ -78,7 +78,7 @@ fn absent_nodes_keep_every_invariant() {
     ]);
 }
 
-fn check(profile: &Profile, count: u64) -> Stats {
+pub(super) fn check(profile: &Profile, count: u64) -> Stats {
     let first = super::from_env("QUORLOCK_FIRST").unwrap_or(0);
     let count = super::from_env("QUORLOCK_HISTORIES").unwrap_or(count);
     let (stats, finding) = runner::run_all(first, count, profile);

@@ -28,6 +28,7 @@ const SLOW_MESSAGES: Profile = Profile {
     waiters: 0,
     far_min_numbers: 0,
     other_lists: 0,
+    reconfigurations: 0,
     ..Profile::GENERAL
 };
 const PLAIN_SLOW_MESSAGES: Profile = Profile { plain: 1000, ..SLOW_MESSAGES };

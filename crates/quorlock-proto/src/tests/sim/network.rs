@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::engine::{Sim, SimEvent, SimPhase, log_event};
 use super::plan::ClientMistake;
 use super::state::{Connection, LinkState, NodeHost, ToClient, ToNode};
-use crate::quorum::NodeId;
 use crate::request::RequestKind;
 use crate::test_util::node::{Reply, ScriptMutant, SentRequest};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
@@ -84,6 +83,7 @@ impl Sim<'_> {
         }
         let (server_run, is_down, evicts) = (node_host.server_run, node_host.is_down, node_host.redis.evicts);
         let ghost_run = node_host.ghost.as_ref().map(|(_, run)| *run);
+        let has_list_in_force = !evicts || self.has_list_in_force(client);
         let conn = &mut self.connections[conn_id];
         let is_ghost = ghost_run == Some(conn.server_run);
         let Some(message) = conn.to_node.pop_front() else { return };
@@ -94,6 +94,7 @@ impl Sim<'_> {
             // A client that reads the marker a second time has the first reading and has acted on it.
             let is_second_read = conn.marker_read_while_evicting
                 && !is_late
+                && has_list_in_force
                 && client_host.is_fenced
                 && !client_host.is_misconfigured;
             self.nodes[node].eviction_was_recorded |= evicts && is_second_read;
@@ -158,6 +159,7 @@ impl Sim<'_> {
             };
         }
         let previous_owner = self.key_before(node, request);
+        let record_before = command.write.as_ref().and_then(|_| self.record_of(node));
         let reply = match request.kind {
             RequestKind::Enqueue | RequestKind::Dequeue => {
                 Reply::Vote(self.run_queue_request(node, client, request), None)
@@ -165,7 +167,7 @@ impl Sim<'_> {
             _ => self.nodes[node].redis.run(command, self.nanos),
         };
         if let Some(write) = &command.write {
-            self.check_roster(node, client, write);
+            self.check_roster(node, client, (write, record_before));
         }
         let notifies = match &reply {
             Reply::Vote(Vote::Granted, _) => true,
@@ -206,7 +208,8 @@ impl Sim<'_> {
         {
             return;
         }
-        let (now, id) = (self.now(client), NodeId(node as u8));
+        let Some(id) = self.clients[client].id_of(node) else { return };
+        let now = self.now(client);
         let conn = &mut self.connections[conn_id];
         let Some(reply) = conn.to_client.pop_front() else { return };
         let client_host = &mut self.clients[client];
@@ -246,7 +249,8 @@ impl Sim<'_> {
     }
 
     fn on_vote_reply(&mut self, client: usize, node: usize, vote: Vote, clock: Option<u64>) {
-        let (now, id) = (self.now(client), NodeId(node as u8));
+        let Some(id) = self.clients[client].id_of(node) else { return };
+        let now = self.now(client);
         let coordinator = &mut self.clients[client].coordinator;
         let vote = match vote {
             Vote::Unknown(ReplyFailure::TransientError(_))
@@ -278,7 +282,9 @@ impl Sim<'_> {
             self.cut_connection(conn_id, 0);
             self.drop_connection(client, node);
             let now = self.now(client);
-            self.clients[client].coordinator.on_down(NodeId(node as u8), reason.into(), now);
+            if let Some(id) = self.clients[client].id_of(node) {
+                self.clients[client].coordinator.on_down(id, reason.into(), now);
+            }
             self.run_actions(client);
         }
     }
@@ -311,7 +317,9 @@ impl Sim<'_> {
         }
         self.drop_connection(client, node);
         let now = self.now(client);
-        self.clients[client].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
+        if let Some(id) = self.clients[client].id_of(node) {
+            self.clients[client].coordinator.on_down(id, "cut".into(), now);
+        }
         log_event!(self, "client {client} learns that its connection to node {node} is closed");
         self.run_actions(client);
     }

@@ -3,13 +3,13 @@
 //! It records each attempt, and each fault that exempts a broken invariant. The checkers compare these
 //! records with what clients believe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Sim;
 use super::exemptions::Exemption;
-use super::plan::ClientMistake;
+use super::plan::{ClientMistake, MAX_CLIENTS, MAX_NODES};
 use super::situations::Situation;
 use super::stats::{Cause, Invariant};
 use super::tickets::Ticket;
@@ -17,7 +17,7 @@ use crate::fence::Fence;
 use crate::marker::ClusterId;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OperationId, OwnerToken, Request, RequestKind};
-use crate::roster::{Epoch, Roster};
+use crate::roster::{Epoch, ListHash, Roster, SeatId};
 use crate::test_util::node::{DataKey, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
@@ -34,21 +34,32 @@ pub(super) struct Oracle {
     /// How many grants the nodes have executed.
     grant_count: u32,
     /// Faults that may have expired a key early on the node.
-    pub(super) node_exemptions: [Vec<Exemption>; 5],
+    pub(super) node_exemptions: [Vec<Exemption>; MAX_NODES],
     /// Times in which the client's clocks were wrong by more than the drift.
-    pub(super) client_exemptions: [Vec<Exemption>; 4],
+    pub(super) client_exemptions: [Vec<Exemption>; MAX_CLIENTS],
     /// When the node last lost data or restarted.
-    pub(super) changed_at: [u64; 5],
+    pub(super) changed_at: [u64; MAX_NODES],
     /// When the node last lost fences.
-    pub(super) fences_lost_at: [u64; 5],
+    pub(super) fences_lost_at: [u64; MAX_NODES],
     /// The largest error of any node's clock so far, in nanoseconds.
     pub(super) max_clock_error_nanos: u64,
     pub(super) largest_fencing_number: u64,
     /// The client that must acquire every lock in recovery, and the keys that it has acquired.
     pub(super) recovery_client: usize,
     pub(super) acquired_keys: BTreeSet<usize>,
+    /// The rosters that were proposed.
+    pub(super) proposals: HashSet<Arc<Roster>>,
     /// The rosters that were chosen.
     pub(super) rosters: BTreeMap<(ClusterId, Epoch), Arc<Roster>>,
+    /// When each was chosen.
+    pub(super) chosen_at: BTreeMap<(ClusterId, Epoch), u64>,
+    /// The last seat of the server at each node's address, and when a roster had it first.
+    pub(super) seat_of: [Option<SeatId>; MAX_NODES],
+    pub(super) joined_at: [u64; MAX_NODES],
+    /// Why rosters no longer exclude each other, if so.
+    pub(super) roster_exemption: Option<Cause>,
+    /// After all faults: the list in force, as two clients know it.
+    pub(super) last_list: Option<ListHash>,
     /// Since when a released key is free, if no client has acquired it again.
     pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) request_count: u64,
@@ -88,16 +99,18 @@ pub(super) struct AttemptRecord {
     pub(super) auto_renew: bool,
     /// For an adoption: its ticket.
     pub(super) ticket: Option<usize>,
-    pub(super) per_node: [NodeRecord; 5],
+    pub(super) per_node: [NodeRecord; MAX_NODES],
     pub(super) acquired_at: Option<u64>,
     pub(super) fencing_number: Option<u64>,
     pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
+    /// How many nodes make a quorum of the roster under which it was acquired or renewed.
+    pub(super) needed: usize,
     /// The confirmed nodes that had its key at the acquisition or at the last change of the deadline, or
     /// whose loss of it is exempted.
     pub(super) expected_nodes: NodeSet,
     /// Per node with its fencing number at the acquisition: the position of its grant among all grants.
-    pub(super) grant_order: [Option<u32>; 5],
+    pub(super) grant_order: [Option<u32>; MAX_NODES],
     /// When another attempt acquired the key after it, which one, and what exempts that.
     pub(super) overtaken_by: Option<(u64, OperationId, Option<Cause>)>,
     pub(super) is_loss_reported: bool,
@@ -116,6 +129,8 @@ pub(super) struct NodeRecord {
     pub(super) renewal_blocked_at: u64,
     /// Since when the client knew the node.
     pub(super) known_since: u64,
+    /// The roster under which it voted last.
+    pub(super) voted_under: Option<(ClusterId, Epoch)>,
     /// The node voted although it was on probation.
     pub(super) was_on_probation: bool,
     /// A server without an address has granted it, or confirmed it.
@@ -143,13 +158,14 @@ impl AttemptRecord {
             ttl_range: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
             ticket: None,
-            per_node: [NodeRecord::default(); 5],
+            per_node: [NodeRecord::default(); MAX_NODES],
             acquired_at: None,
             fencing_number: None,
             deadline: None,
             confirmed: NodeSet::EMPTY,
+            needed: 0,
             expected_nodes: NodeSet::EMPTY,
-            grant_order: [None; 5],
+            grant_order: [None; MAX_NODES],
             overtaken_by: None,
             is_loss_reported: false,
             is_over: false,
@@ -246,6 +262,7 @@ impl Sim<'_> {
             );
         }
         self.note_blocked_renewal(node, request, vote);
+        self.note_vote(node, request, vote);
         // An adoption also takes the key of a node with a larger fence, which counts later.
         let is_set =
             vote.is_grant() || request.kind == RequestKind::Adopt && matches!(vote, Vote::FencedOut { .. });
@@ -268,7 +285,8 @@ impl Sim<'_> {
         // A server without an address remembers. A lock cluster that the misconfigured client has founded has a
         // probation of its own.
         let roster = self.record_of(node).and_then(|record| record.roster);
-        let is_own = self.oracle.is_ghost || roster.is_some_and(|roster| roster.config != self.plan.config());
+        let is_other = |roster: &Roster| !self.plan.reconfigures() && roster.config != self.plan.config();
+        let is_own = self.oracle.is_ghost || roster.is_some_and(|roster| is_other(&roster));
         let was_on_probation = request.fence.is_some() && !is_own && self.is_on_probation(node, known_since);
         let Some(id) = self.oracle.attempt_with_token(request.token) else { return };
         self.oracle.grant_count += 1;
@@ -292,9 +310,9 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether the node lost data less than the max TTL ago, in true time.
+    /// Whether the node lost data, or got its seat, less than the max TTL ago, in true time.
     fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
-        let changed = self.oracle.changed_at[node];
+        let changed = self.oracle.changed_at[node].max(self.oracle.joined_at[node]);
         // An undetected change is exempted until every client must have read the marker; any other exemption
         // lasts.
         let is_exempt = self.oracle.node_exemptions[node].iter().any(|exemption| {

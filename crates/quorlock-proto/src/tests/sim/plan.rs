@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+pub(super) use super::fault_kinds::{FAULTS_BEYOND_LIMITS, FAULTS_WITHIN_LIMITS, Fault};
+
+use super::reconfigurations::Reconfigurations;
 use super::rng::SeededRng;
 use crate::coordinator::Limits;
 use crate::lease_params::Drift;
@@ -12,104 +15,6 @@ use crate::mutant::Mutant;
 use crate::quorum::Quorum;
 use crate::test_util::node::ScriptMutant;
 use crate::tests::world::ms;
-
-/// A kind of fault that a history can inject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
-    /// A connection breaks; some of the bytes in flight still arrive.
-    ConnectionReset,
-    /// No bytes pass from a client to a node, or back, or both ways, for a while.
-    Partition,
-    /// A client's process is paused; its clocks go on.
-    ClientPause,
-    /// A client's machine sleeps; its boot clock goes on.
-    ClientSuspend,
-    /// A client's virtual machine stops; its wall clock is corrected before it resumes.
-    VmStop,
-    ClientCrash,
-    /// A client's wall clock is set forward or back.
-    WallClockSet,
-    /// A node's process is paused; its clock goes on.
-    NodePause,
-    /// A node's server restarts with all its data.
-    Restart,
-    /// A node's server restarts with no data.
-    RestartDataLoss,
-    /// A node's server restarts with data of an earlier time.
-    RestartStaleData,
-    /// `FLUSHALL`.
-    Flush,
-    /// A node becomes a replica and at once a master again, with the data of the other server.
-    RoleChange,
-    /// A node is a replica for a while and then a master with other data.
-    DemotedToReplica,
-    ScriptFlush,
-    /// A node replies with errors for a while.
-    ErrorReplies,
-    /// A node's eviction policy may delete keys, and its memory is full from time to time.
-    Eviction,
-    /// `SWAPDB` leaves a node without data; later it is swapped back.
-    DatabaseSwap,
-    /// A node's server restarts with no or earlier data, and with its clock behind; the clock is corrected
-    /// soon after.
-    RestartClockBehind,
-    /// `CONFIG RESETSTAT`.
-    StatisticsReset,
-    /// A node's clock is set forward by less than the drift allows.
-    SmallClockJump,
-    /// A node's clock is set back.
-    ClockSetBack,
-    /// A node's clock is set forward by more than the drift allows.
-    ClockSetForward,
-    /// A node's clock runs faster than the drift allows, for a while.
-    FastNodeClock,
-    /// A client's clock runs slower than the drift allows, for a while.
-    SlowClientClock,
-    /// A client's virtual machine stops, and its clocks do not show it.
-    VmStopUndetected,
-    /// An operator deletes a lock's key on a node.
-    KeyDeleted,
-    /// A node's address moves to another server, blank or with a copy of the data. Connections to the server
-    /// that had it stay, and it goes on.
-    AddressMoved,
-}
-
-/// The faults that the lock tolerates: no invariant may break.
-pub(super) const FAULTS_WITHIN_LIMITS: [Fault; 23] = [
-    Fault::ConnectionReset,
-    Fault::Partition,
-    Fault::ClientPause,
-    Fault::ClientSuspend,
-    Fault::VmStop,
-    Fault::ClientCrash,
-    Fault::WallClockSet,
-    Fault::NodePause,
-    Fault::Restart,
-    Fault::RestartDataLoss,
-    Fault::RestartStaleData,
-    Fault::Flush,
-    Fault::RoleChange,
-    Fault::DemotedToReplica,
-    Fault::ScriptFlush,
-    Fault::ErrorReplies,
-    Fault::Eviction,
-    Fault::StatisticsReset,
-    Fault::DatabaseSwap,
-    Fault::RestartClockBehind,
-    Fault::SmallClockJump,
-    Fault::ClockSetBack,
-    Fault::AddressMoved,
-];
-
-/// The faults beyond the guarantees. They may break mutual exclusion, but never the order of the fencing
-/// numbers.
-pub(super) const FAULTS_BEYOND_LIMITS: [Fault; 5] = [
-    Fault::ClockSetForward,
-    Fault::FastNodeClock,
-    Fault::SlowClientClock,
-    Fault::VmStopUndetected,
-    Fault::KeyDeleted,
-];
 
 /// A mistake of a client, beside those of the protocol ([`Mutant`]) and of the scripts ([`ScriptMutant`]),
 /// that a checker must detect.
@@ -165,6 +70,8 @@ pub(super) struct Profile {
     pub(super) other_lists: u64,
     /// Histories in which a node is absent from the start, for up to fifteen max TTLs.
     pub(super) absences: u64,
+    /// Histories in which clients reconfigure the lock cluster.
+    pub(super) reconfigurations: u64,
     /// Changes the drawn plan.
     pub(super) adjust: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -196,6 +103,7 @@ impl Profile {
         tickets: 0,
         other_lists: 100,
         absences: 0,
+        reconfigurations: 60,
         adjust: None,
         mutant: None,
         script_mistake: None,
@@ -221,6 +129,8 @@ pub(super) struct Plan {
     pub(super) has_other_list: bool,
     /// How long the first node is absent from the start, in nanoseconds.
     pub(super) first_node_absent_until: Option<u64>,
+    /// What the lock cluster is reconfigured to, if it is.
+    pub(super) reconfigurations: Reconfigurations,
     /// Whether an operator initialized the lock cluster; otherwise the clients do so.
     pub(super) is_initialized: bool,
     pub(super) max_ttl: Duration,
@@ -295,6 +205,7 @@ impl Plan {
             is_other_max_ttl_shorter: false,
             has_other_list: profile.other_lists > 0 && rng.chance_permille(profile.other_lists),
             first_node_absent_until: None,
+            reconfigurations: Reconfigurations::default(),
             is_initialized,
             max_ttl: ms(max_ttl),
             min_ttl: ms(rng.pick(&[60, 150, 400])),
@@ -332,6 +243,9 @@ impl Plan {
             let max_ttl = plan.max_ttl_nanos();
             plan.first_node_absent_until = Some(rng.between(max_ttl, 15 * max_ttl));
         }
+        if profile.reconfigurations > 0 && rng.chance_permille(profile.reconfigurations) {
+            plan.draw_reconfigurations(rng);
+        }
         plan
     }
 
@@ -340,8 +254,19 @@ impl Plan {
         if self.has_clock_offsets { rng.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
+    /// The quorum in the settings of a client with so many nodes.
+    pub(super) fn quorum_of(&self, nodes: usize) -> Quorum {
+        if nodes == self.quorum.nodes() { self.quorum } else { Quorum::new(nodes, None).expect("a quorum") }
+    }
+
+    /// The settings by which nodes keep fences for the longest time.
+    pub(super) fn longest_config(&self) -> LockClusterConfig {
+        let max_ttl = self.longest_ttl();
+        LockClusterConfig::new(self.quorum, max_ttl).with_retention(min_retention(max_ttl))
+    }
+
     pub(super) const fn is_fenced(&self, client: usize) -> bool {
-        self.fenced & 1 << client != 0
+        client >= self.client_count || self.fenced & 1 << client != 0
     }
 
     pub(super) const fn is_all_fenced(&self) -> bool {
@@ -367,7 +292,7 @@ impl Plan {
     /// The longest time until every connected client has read a node's marker again.
     pub(super) fn marker_read_window(&self) -> u64 {
         let redial = self.limits.redial_after.as_nanos() as u64 * 13 / 10;
-        self.max_ttl_nanos() * 3 / 10 + redial + 50_000_000
+        self.longest_ttl_nanos() * 3 / 10 + redial + 50_000_000
     }
 
     /// Fences have the shortest retention, so that they expire within a history.
@@ -377,8 +302,13 @@ impl Plan {
 
     /// The shortest probation, in true time.
     pub(super) fn min_probation_nanos(&self) -> u64 {
+        self.min_elapsed_nanos(Duration::from_nanos(self.shortest_max_ttl_nanos()))
+    }
+
+    /// The shortest true time in which a node's clock may advance by this.
+    pub(super) fn min_elapsed_nanos(&self, span: Duration) -> u64 {
         let fastest_ppm = 1_000_000 + self.max_drift_ppm as u64;
-        self.max_ttl_nanos() / 1000 * 1_000_000 / fastest_ppm * 1000
+        span.as_nanos() as u64 / 1000 * 1_000_000 / fastest_ppm * 1000
     }
 
     /// The max TTL of the misconfigured client.
@@ -390,3 +320,7 @@ impl Plan {
         self.max_ttl.as_nanos() as u64
     }
 }
+
+/// The most nodes and clients of a history.
+pub(super) const MAX_NODES: usize = 6;
+pub(super) const MAX_CLIENTS: usize = 6;

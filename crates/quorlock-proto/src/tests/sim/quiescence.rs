@@ -56,7 +56,8 @@ impl Sim<'_> {
                 self.on_clocks_changed(client);
             }
             Repair::ClientUp(client) => {
-                if self.clients[client].is_dead {
+                let is_needed = client < self.plan.client_count || self.phase == SimPhase::Faults;
+                if self.clients[client].is_dead && is_needed {
                     log_event!(self, "client {client} restarts");
                     self.start_client(client);
                 }
@@ -67,15 +68,22 @@ impl Sim<'_> {
     pub(super) fn check_phase_end(&mut self) {
         match self.phase {
             SimPhase::Faults => self.start_recovery(),
-            SimPhase::Recovery if self.oracle.acquired_keys.len() == self.keys.len() => {
+            SimPhase::Recovery
+                if self.oracle.acquired_keys.len() == self.keys.len() && self.is_reconfigured() =>
+            {
                 log_event!(self, "every lock was acquired");
                 self.start_drain();
             }
             SimPhase::Recovery if self.nanos >= self.phase_until => {
-                let message = "no fault for a long time, and a lock could not be acquired";
+                let message = if self.is_reconfigured() {
+                    "no fault for a long time, and a lock could not be acquired"
+                } else {
+                    "no fault for a long time, and the reconfiguration has not ended"
+                };
                 self.report_violation(Invariant::Liveness, message);
             }
             SimPhase::Recovery => {
+                self.continue_reconfiguration();
                 self.reinitialize_lost_cluster();
                 self.schedule_after(PHASE_CHECK_INTERVAL, SimEvent::CheckPhase);
             }
@@ -119,7 +127,8 @@ impl Sim<'_> {
                 self.repair(Repair::NodeClockRate(node));
             }
         }
-        self.oracle.recovery_client = self.rng.index(self.clients.len());
+        self.end_reconfigurations();
+        self.oracle.recovery_client = self.rng.index(self.plan.client_count);
         let client_host = &self.clients[self.oracle.recovery_client];
         if client_host.is_misconfigured || client_host.has_other_list {
             self.oracle.recovery_client = 0;
@@ -135,7 +144,7 @@ impl Sim<'_> {
             if self.plan.faults.contains(&Fault::SlowClientClock) {
                 self.repair(Repair::ClientClockRate(client));
             }
-            if self.clients[client].is_dead {
+            if self.clients[client].is_dead && client < self.plan.client_count {
                 self.repair(Repair::ClientUp(client));
             }
             self.stop_all_tasks(client);
@@ -148,8 +157,12 @@ impl Sim<'_> {
     /// The longest duration of recovery: messages in flight, the max TTL, marker reads, and a probation. A
     /// clock jump that is found late adds a second probation.
     fn recovery_bound(&self) -> u64 {
-        let without_clock_errors =
-            8 * self.plan.max_ttl_nanos() + self.plan.marker_read_window() * 2 + 2_000_000_000;
+        let max_ttl = self.plan.longest_ttl_nanos();
+        let steps = if self.plan.reconfigures() { MAX_STEPS } else { 0 };
+        let without_clock_errors = 8 * max_ttl
+            + self.plan.marker_read_window() * 2
+            + 2_000_000_000
+            + steps * (2 * max_ttl + 2_000_000_000);
         // Keys copied from a node whose clock was ahead expire later.
         without_clock_errors + 2 * self.oracle.max_clock_error_nanos
     }
@@ -157,7 +170,7 @@ impl Sim<'_> {
     /// Initializes the lock cluster again if too many nodes lost its marker at once, after all locks have
     /// expired.
     fn reinitialize_lost_cluster(&mut self) {
-        let are_locks_expired = self.nanos >= self.recovery_started_at + 3 * self.plan.max_ttl_nanos();
+        let are_locks_expired = self.nanos >= self.recovery_started_at + 3 * self.plan.longest_ttl_nanos();
         if self.plan.fenced == 0 || self.stats.reinitialized > 0 || !are_locks_expired {
             return;
         }
@@ -168,7 +181,13 @@ impl Sim<'_> {
             }
             return;
         }
-        let client = (0..self.clients.len())
+        let clients = if self.plan.reconfigures() {
+            self.oracle.recovery_client..self.plan.client_count
+        } else {
+            0..self.clients.len()
+        };
+        let client = clients
+            .into_iter()
             .find(|client| self.clients[*client].is_fenced && !self.clients[*client].is_misconfigured)
             .filter(|client| !self.clients[*client].has_other_list);
         let Some(client) = client else { return };
@@ -183,6 +202,9 @@ impl Sim<'_> {
     /// client has founded; or the remains of two. Clients found a second one if all servers that they reach
     /// lost their data, which is not covered.
     fn is_cluster_lost(&self) -> bool {
+        if self.plan.reconfigures() {
+            return self.is_reconfigured_cluster_lost();
+        }
         let rosters: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.record_of(node)?.roster).collect();
         let list = node_list(self.nodes.len()).hash();
         let is_foreign = |it: &Arc<Roster>| it.config != self.plan.config() || it.list != list;
@@ -195,6 +217,7 @@ impl Sim<'_> {
     /// The nodes form a new lock cluster. The operator has confirmed that no earlier lock matters.
     pub(super) fn on_reinitialized(&mut self) {
         self.stats.reinitialized += 1;
+        self.end_reconfigurations();
         self.oracle.clear_data_changes();
         self.phase_until = self.nanos + self.recovery_bound();
     }
@@ -218,7 +241,7 @@ impl Sim<'_> {
 
     /// Checks that no lock keys are left, after the max TTL and the largest clock error have passed.
     fn check_leftovers(&mut self) {
-        self.nanos += self.plan.max_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error_nanos;
+        self.nanos += self.plan.longest_ttl_nanos() * 5 / 2 + 2 * self.oracle.max_clock_error_nanos;
         for node in 0..self.nodes.len() {
             let left = self.keys.iter().map(|key| DataKey::Lock(key.clone()));
             let left =
@@ -239,4 +262,6 @@ impl Sim<'_> {
     }
 }
 
+/// The most steps of a reconfiguration: nodes, then the settings.
+const MAX_STEPS: u64 = 8;
 const PHASE_CHECK_INTERVAL: u64 = 20_000_000;

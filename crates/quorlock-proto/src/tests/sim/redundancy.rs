@@ -74,7 +74,7 @@ impl Sim<'_> {
             let is_exempt = self.oracle.node_exemption_active_after(node, since).is_some();
             is_up && client_host.is_voting[node] && !has_fault && last_fault < since && !is_exempt
         };
-        self.plan.quorum.all().iter().filter(is_undisturbed).collect()
+        client_host.list.iter().map(|node| NodeId(*node as u8)).filter(is_undisturbed).collect()
     }
 
     /// With automatic renewal, a lock's key spreads to every undisturbed node: renewals find it missing there

@@ -7,6 +7,7 @@
 use super::moved_addresses::MOVED_ADDRESSES;
 use super::mutants::assert_detected;
 use super::plan::{Fault, Profile};
+use super::reconfiguration_runs::KEPT_DATA;
 use crate::lease_params::Drift;
 use crate::mutant::Mutant;
 use crate::test_util::node::ScriptMutant;
@@ -59,6 +60,26 @@ const LATE_CHOICES: Profile = Profile {
     ..ONE_MOVE
 };
 
+/// Holders renew for long and follow the rosters late, while nodes are removed one after the other.
+const STEPS: Profile = Profile {
+    nodes: &[3],
+    super_majority: 0,
+    clients: (3, 4),
+    faults: &[Fault::Partition, Fault::ClientPause],
+    all_faults: true,
+    waiters: 0,
+    far_min_numbers: 0,
+    adjust: Some(|plan| {
+        plan.max_drift_ppm = 10_000;
+        plan.drift = Drift::new(0.01).expect("a valid drift");
+        plan.max_work_percent = 400;
+    }),
+    ..KEPT_DATA
+};
+
+const STEPS_AT_ONCE: Profile = Profile { mutant: Some(Mutant::StepsAtOnce), ..STEPS };
+const SHORTENS_PROBATION_AT_ONCE: Profile =
+    Profile { mutant: Some(Mutant::ShortensProbationAtOnce), ..STEPS };
 const ANY_LIST_ADOPTS: Profile =
     Profile { mutant: Some(Mutant::AnyListAdopts), other_lists: 1000, ..ONE_MOVE };
 const IN_FORCE_BY_COUNT: Profile = Profile { mutant: Some(Mutant::InForceByCount), ..BALLOTS };
@@ -77,6 +98,16 @@ const LOST_SEAT_VOTES: Profile = Profile { mutant: Some(Mutant::LostSeatVotes), 
 const NO_FENCE_BASE: Profile = Profile { mutant: Some(Mutant::NoFenceBase), ..ONE_MOVE };
 const MARKER_NOT_COMPARED: Profile =
     Profile { script_mistake: Some(ScriptMutant::MarkerNotCompared), ..ONE_MOVE };
+
+#[test]
+fn mutant_sim_steps_at_once() {
+    assert_detected(&STEPS_AT_ONCE);
+}
+
+#[test]
+fn mutant_sim_shortens_probation_at_once() {
+    assert_detected(&SHORTENS_PROBATION_AT_ONCE);
+}
 
 #[test]
 fn mutant_sim_any_list_adopts() {

@@ -1,5 +1,6 @@
 //! Situations of the rosters that the histories must meet.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::engine::Sim;
@@ -31,6 +32,21 @@ pub(super) enum Situation {
     VacantSeatTaken,
     /// A roster followed another after the clock of a node had been set.
     ChangedAfterClockStep,
+    /// A reconfiguration exchanged, added or removed a node; changed the quorum or the max TTL; or made probation
+    /// shorter, as the max TTL before.
+    NodeExchanged,
+    NodeAdded,
+    NodeRemoved,
+    QuorumChanged,
+    MaxTtlChanged,
+    ProbationShortened,
+    /// A client that reconfigured has seen the end of it.
+    ReconfigurationDone,
+    /// Such a client died in the middle of a ballot of its own, or before its goal was reached.
+    InterruptedInBallot,
+    InterruptedBetweenSteps,
+    /// A client whose list is not the one in force acquired or renewed a lock.
+    LockedWithOtherList,
 }
 
 impl Sim<'_> {
@@ -51,7 +67,11 @@ impl Sim<'_> {
                 self.stats.count_situation(Situation::RecoveredWithoutData);
             }
         } else {
-            for (before, after) in earlier.seats.iter().zip(&roster.seats) {
+            if let Some(situation) = reconfigured(&earlier, roster) {
+                self.stats.count_situation(situation);
+            }
+            let is_same = earlier.list == roster.list;
+            for (before, after) in earlier.seats.iter().zip(&roster.seats).filter(|_| is_same) {
                 let situation = match (before.id, after.id) {
                     (Some(_), None) => Situation::SeatVacated,
                     (None, Some(_)) => Situation::VacantSeatTaken,
@@ -66,6 +86,25 @@ impl Sim<'_> {
             self.stats.count_situation(Situation::ChangedAfterClockStep);
         }
     }
+}
+
+/// What a step of a reconfiguration has changed.
+fn reconfigured(before: &Roster, after: &Roster) -> Option<Situation> {
+    let (quorum, next) = (before.config.quorum(), after.config.quorum());
+    if before.list != after.list {
+        return Some(match next.nodes().cmp(&quorum.nodes()) {
+            Ordering::Less => Situation::NodeRemoved,
+            Ordering::Equal => Situation::NodeExchanged,
+            Ordering::Greater => Situation::NodeAdded,
+        });
+    }
+    if quorum != next {
+        return Some(Situation::QuorumChanged);
+    }
+    if before.config.max_ttl() != after.config.max_ttl() {
+        return Some(Situation::MaxTtlChanged);
+    }
+    (before.probation > after.probation).then_some(Situation::ProbationShortened)
 }
 
 impl Stats {

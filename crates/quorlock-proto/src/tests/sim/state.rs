@@ -5,12 +5,13 @@ use std::fmt;
 
 use super::clock::ClientClocks;
 use super::plan::Plan;
+use super::reconfigurations::{Goal, list_of};
 use super::workload::Task;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
-use crate::membership::Membership;
+use crate::membership::{Membership, ReconfigurationState};
+use crate::quorum::{NodeId, NodeSet};
 use crate::roster::NodeList;
-use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, Reply, SentRequest, SimulatedNode};
 use crate::time::DualTimestamp;
 
@@ -78,6 +79,11 @@ pub(super) struct ClientHost {
     pub(super) tasks: Vec<Task>,
     pub(super) is_fenced: bool,
     pub(super) is_misconfigured: bool,
+    /// The nodes of its list. The coordinator knows each by its position.
+    pub(super) list: Vec<usize>,
+    /// What it makes of the lock cluster, if it reconfigures it, and how far it is.
+    pub(super) goal: Option<Goal>,
+    pub(super) progress: Option<ReconfigurationState>,
     /// Its list names one node by another name.
     pub(super) has_other_list: bool,
     /// The number of the process: each has its own, over all clients.
@@ -170,7 +176,7 @@ impl NodeHost {
 
 impl ClientHost {
     pub(super) fn new(plan: &Plan, client: usize, clocks: ClientClocks, drift_ppm: i64) -> Self {
-        let nodes = plan.quorum.nodes();
+        let nodes = plan.quorum.nodes() + plan.reconfigurations.spares;
         let is_misconfigured = plan.has_misconfigured_client && client == plan.client_count - 1;
         let mut client_host = Self {
             coordinator: Coordinator::new(plan.quorum, plan.limits),
@@ -195,23 +201,51 @@ impl ClientHost {
             tasks: Vec::new(),
             is_fenced: plan.is_fenced(client),
             is_misconfigured,
+            list: plan.list_of(client),
+            goal: None,
+            progress: None,
             has_other_list: plan.has_other_list && client == plan.client_count - 1,
         };
         client_host.reset_process(plan);
         client_host
     }
 
+    /// The node that the coordinator knows by this position.
+    pub(super) fn host(&self, node: NodeId) -> usize {
+        self.list[node.index()]
+    }
+
+    /// These nodes, which the coordinator knows by their positions.
+    pub(super) fn hosts(&self, nodes: NodeSet) -> NodeSet {
+        nodes.iter().map(|node| NodeId(self.host(node) as u8)).collect()
+    }
+
+    /// The position of a node that it dials.
+    pub(super) fn id_of(&self, node: usize) -> Option<NodeId> {
+        self.list.iter().position(|host| *host == node).map(|index| NodeId(index as u8))
+    }
+
+    /// The number of the process.
+    pub(super) const fn process(&self) -> u64 {
+        self.processes
+    }
+
     /// Replaces the process by a new one without any state.
     pub(super) fn reset_process(&mut self, plan: &Plan) {
-        self.coordinator = if self.is_fenced {
-            let max_ttl = if self.is_misconfigured { plan.other_max_ttl() } else { plan.max_ttl };
-            let config =
-                LockClusterConfig::new(plan.quorum, max_ttl).with_retention(plan.config().retention());
-            let nodes = plan.quorum.nodes();
-            let list = if self.has_other_list { other_list(nodes) } else { node_list(nodes) };
+        self.coordinator = if let Some(goal) = &self.goal {
             self.processes += 1;
-            let members = Membership::new(config, plan.drift, list, self.processes, true);
-            Coordinator::fenced(plan.quorum, plan.limits, members)
+            let (quorum, members) = goal.membership(plan, &self.list, self.processes);
+            Coordinator::fenced(quorum, plan.limits, members)
+        } else if self.is_fenced {
+            let max_ttl = if self.is_misconfigured { plan.other_max_ttl() } else { plan.max_ttl };
+            let quorum = plan.quorum_of(self.list.len());
+            let config = LockClusterConfig::new(quorum, max_ttl).with_retention(plan.config().retention());
+            let list = if self.has_other_list { other_list(self.list.len()) } else { list_of(&self.list) };
+            self.processes += 1;
+            // All servers that clients of one list reach may be without memory, while others serve those of another.
+            let may_found = !plan.reconfigures();
+            let members = Membership::new(config, plan.drift, list, self.processes, may_found);
+            Coordinator::fenced(quorum, plan.limits, members)
         } else {
             Coordinator::new(plan.quorum, plan.limits)
         };
@@ -219,11 +253,12 @@ impl ClientHost {
         self.known_since.fill(u64::MAX);
         self.is_voting.fill(!self.is_fenced);
         self.timer_at = None;
+        self.progress = None;
         self.tasks = (0..plan.key_count).map(|_| Task::default()).collect();
     }
 }
 
-/// [`node_list`] with another name of the last node, and the same order.
+/// [`list_of`] all with another name of the last node, and the same order.
 fn other_list(nodes: usize) -> NodeList {
     let name = |node| if node + 1 == nodes { format!("node {node}a") } else { format!("node {node}") };
     NodeList::new(&(0..nodes).map(name).collect::<Vec<_>>())

@@ -99,6 +99,12 @@ pub(super) enum Cause {
     MinFencingNumberLost,
     /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the max TTL.
     DataLossAndClockError,
+    /// While the lock cluster was reconfigured, all servers that clients of another list reached were without memory,
+    /// and these clients made a lock cluster of them.
+    SecondLockCluster,
+    /// After the max TTL was made longer, so many servers got data from before it that a recovery followed the earlier
+    /// roster, with its probation.
+    LongerTtlForgotten,
     /// So many addresses moved to other servers that fewer than q members of the roster kept data and address.
     AddressesMoved,
 }

@@ -27,6 +27,7 @@ pub(super) const TICKETS: Profile = Profile { tickets: 300, ..Profile::GENERAL }
 /// Keys are deleted, so that another client acquires a held lock. Then late requests of the holder set its keys again.
 pub(super) const LATE_TICKETS: Profile = Profile {
     nodes: &[3],
+    reconfigurations: 0,
     super_majority: 0,
     clients: (3, 4),
     plain: 0,
@@ -89,7 +90,7 @@ impl Sim<'_> {
         self.oracle.tickets.push(Ticket { lock: id, key, is_fenced, handed_over, made_at: self.nanos });
         let copies = if self.rng.chance_permille(300) { 2 } else { 1 };
         for _ in 0..copies {
-            let adopter = self.rng.index(self.clients.len());
+            let adopter = self.rng.index(self.plan.client_count);
             let delay = self.rng.log_uniform(100_000, handed_over.ttl.as_nanos() as u64 * 3 / 2);
             let incarnation = self.clients[adopter].incarnation;
             self.schedule_after(delay, SimEvent::AdoptTicket { client: adopter, incarnation, ticket });

@@ -70,7 +70,8 @@ impl Sim<'_> {
 
     /// A holder released the lock: notifies the first waiter, whatever key the node has.
     pub(super) fn release_notify_at(&mut self, node: usize, client: usize, key: &Key) {
-        let notifies = self.queue_nodes_of(client, key).contains(NodeId(node as u8));
+        let id = self.clients[client].id_of(node);
+        let notifies = id.is_some_and(|id| self.queue_nodes_of(client, key).contains(id));
         if notifies && self.notify_next(node, key, Some((client, self.clients[client].incarnation)), false) {
             let key_index = self.keys.iter().position(|other| other == key);
             if let Some(task) = key_index.and_then(|key_index| self.clients[client].tasks.get_mut(key_index))
@@ -127,10 +128,10 @@ impl Sim<'_> {
 
     /// The nodes whose wait queues this client can use, with their weight seeds for rendezvous hashing.
     pub(super) fn queue_node_candidates(&self, client: usize) -> impl Iterator<Item = (NodeId, u64)> {
-        let conn_ids = self.clients[client].conn_ids.iter().enumerate();
-        conn_ids.filter_map(move |(node, conn_id)| {
-            let conn = &self.connections[(*conn_id)?];
-            (conn.state == LinkState::Up).then_some((NodeId(node as u8), node_seed(node, conn.server_run)))
+        let client_host = &self.clients[client];
+        client_host.list.iter().enumerate().filter_map(move |(index, node)| {
+            let conn = &self.connections[client_host.conn_ids[*node]?];
+            (conn.state == LinkState::Up).then_some((NodeId(index as u8), node_seed(*node, conn.server_run)))
         })
     }
 

@@ -278,9 +278,10 @@ impl Sim<'_> {
         key: usize,
         (has_others, is_from_waiter): (bool, bool),
     ) {
+        let id = self.clients[client].id_of(node);
         let task = &mut self.clients[client].tasks[key];
         match task.state {
-            TaskState::Idle => return self.dequeue(client, key, Some(NodeId(node as u8))),
+            TaskState::Idle => return self.dequeue(client, key, id),
             _ => task.wait.cohort.on_notified(has_others, is_from_waiter, 0),
         }
         if task.state == TaskState::Waiting(WaitStep::AwaitNotification) {

@@ -81,8 +81,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn start_attempt(&mut self, client: usize, key: usize) {
-        let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
-        let ttl = ms(self.rng.log_uniform(min, max));
+        let ttl = self.draw_ttl(client);
         let params = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
         let params = params.expect("valid lease parameters");
         let (want_holder_ttl, auto_renew) = (self.rng.chance_permille(300), self.rng.chance_permille(700));
@@ -117,6 +116,15 @@ impl Sim<'_> {
         self.run_actions(client);
     }
 
+    /// Draws a TTL: where the max TTL may change, sometimes one that is too long.
+    fn draw_ttl(&mut self, client: usize) -> Duration {
+        let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.longest_ttl().as_millis() as u64);
+        let ttl = ms(self.rng.log_uniform(min, max));
+        let is_cut =
+            self.plan.reconfigures() && (self.phase != SimPhase::Faults || self.rng.chance_permille(900));
+        if is_cut { ttl.min(self.clients[client].coordinator.max_ttl()) } else { ttl }
+    }
+
     fn continue_work(&mut self, client: usize, key: usize, id: OperationId, until: u64) {
         let is_over = self.oracle.records[id as usize].is_loss_reported;
         if self.nanos >= until || is_over || self.phase != SimPhase::Faults {
@@ -128,8 +136,7 @@ impl Sim<'_> {
             return;
         }
         if self.rng.chance_permille(150) {
-            let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
-            let ttl = ms(self.rng.log_uniform(min, max));
+            let ttl = self.draw_ttl(client);
             let params = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
             let now = self.now(client);
             log_event!(self, "client {client} extends lock {id} to {ttl:?}");
