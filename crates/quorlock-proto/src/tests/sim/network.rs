@@ -122,6 +122,10 @@ impl Sim<'_> {
                 self.swap_ghost(node, is_ghost);
                 let reply = self.execute(node, client, &command, is_late);
                 self.swap_ghost(node, is_ghost);
+                if is_ghost && command.write.is_some() && self.plan.reconfigures() {
+                    // It may have got the seat of a server without an address.
+                    self.note_moved_members();
+                }
                 if !is_late {
                     self.send_to_client(conn_id, ToClient::Reply(reply));
                 } else if self.profile.client_mistake == Some(ClientMistake::ReplyOfOldConnection) {

@@ -209,7 +209,7 @@ impl Sim<'_> {
         let list = node_list(self.nodes.len()).hash();
         let is_foreign = |it: &Arc<Roster>| it.config != self.plan.config() || it.list != list;
         let is_other = |it: &Arc<Roster>| it.cluster != rosters[0].cluster;
-        let has_majority = |it: &Arc<Roster>| self.members_of(it) >= it.majority();
+        let has_majority = |it: &Arc<Roster>| !is_foreign(it) && self.members_of(it) >= it.majority();
         !rosters.is_empty() && rosters.iter().all(is_foreign)
             || rosters.iter().any(is_other) && !rosters.iter().any(has_majority)
     }
