@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::credentials::Credentials;
+use super::handshake::login_command;
 use super::notification::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
@@ -18,6 +21,12 @@ pub(crate) struct Connection {
     secret: Option<Box<str>>,
     eval_only: bool,
     supports_wait_queue: bool,
+    /// Requests whose reply has not been returned.
+    unanswered: usize,
+    /// How many of these come before a renewed login, if one was sent.
+    before_login: Option<usize>,
+    /// The reply to a renewed login, not yet handled.
+    login_reply: Option<Result<(), Arc<str>>>,
     /// Notifications that were received and not yet handled.
     notifications: VecDeque<Notification>,
     write_buffer: Vec<u8>,
@@ -36,6 +45,9 @@ impl Connection {
             secret: secret.map(Into::into),
             eval_only: false,
             supports_wait_queue: false,
+            unanswered: 0,
+            before_login: None,
+            login_reply: None,
             notifications: VecDeque::new(),
             write_buffer: Vec::with_capacity(4096),
             write_position: 0,
@@ -69,9 +81,35 @@ impl Connection {
         self.notifications.pop_front()
     }
 
-    /// Appends encoded bytes to the write buffer.
+    /// Appends an encoded request, or its first part, to the write buffer.
     pub(crate) fn queue(&mut self, encoded: &[u8]) {
         self.write_buffer.extend_from_slice(encoded);
+        self.unanswered += 1;
+    }
+
+    /// Appends the rest of the last request to the write buffer.
+    pub(crate) fn queue_rest(&mut self, encoded: &[u8]) {
+        self.write_buffer.extend_from_slice(encoded);
+    }
+
+    /// Records that all requests of the handshake were answered. (A subscription is answered by a push, which
+    /// is no reply.)
+    pub(super) fn end_handshake(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// Logs in again, behind the requests that were queued. Returns false if there is no login to send.
+    pub(crate) fn queue_login(&mut self, credentials: &Credentials) -> bool {
+        let Some(command) = login_command(credentials) else { return false };
+        self.secret = credentials.secret().map(Into::into);
+        self.before_login = Some(self.unanswered);
+        self.write_buffer.extend_from_slice(&command.get_packed_command());
+        true
+    }
+
+    /// The reply to [`queue_login`](Self::queue_login), received between the other replies.
+    pub(crate) fn take_login_reply(&mut self) -> Option<Result<(), Arc<str>>> {
+        self.login_reply.take()
     }
 
     /// Whether the write buffer is so large that it should be written before more is encoded.
@@ -123,8 +161,28 @@ impl Connection {
         self.stream.poll_readable(cx).is_ready()
     }
 
-    /// The next complete reply; `None` until more bytes are read.
+    /// The next complete reply to a request; `None` until more bytes are read.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
+        loop {
+            let Some(reply) = self.parse_reply()? else { return Ok(None) };
+            match &mut self.before_login {
+                Some(0) => {
+                    self.before_login = None;
+                    self.login_reply = Some(match reply {
+                        Reply::Error(error) => Err(error.text()),
+                        _ => Ok(()),
+                    });
+                    continue;
+                }
+                Some(count) => *count -= 1,
+                None => {}
+            }
+            self.unanswered = self.unanswered.saturating_sub(1);
+            return Ok(Some(reply));
+        }
+    }
+
+    fn parse_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
             let bytes = &self.read_buffer[self.read_start..self.read_end];
             if bytes.is_empty() {
