@@ -88,7 +88,7 @@ fn resolve(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<Cluster, Failure> {
         .dial_timeout(dial_timeout)
         .client_name("quorlock");
     builder = with(builder, args.username, RedlockBuilder::username);
-    builder = with(builder, password, RedlockBuilder::password);
+    builder = with(builder, password, |builder, password| password.set(builder));
     builder = with(builder, args.key_prefix, RedlockBuilder::key_prefix);
     builder = with(builder, quorum, RedlockBuilder::quorum);
     builder = with(builder, fencing_retention, RedlockBuilder::fencing_retention);

@@ -7,11 +7,12 @@ use quorlock_chaos::Setup;
 
 use crate::world::{World, output, quorlock};
 
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 17] = [
     "QUORLOCK_CONFIG",
     "QUORLOCK_USERNAME",
     "QUORLOCK_PASSWORD",
     "QUORLOCK_PASSWORD_FILE",
+    "QUORLOCK_PASSWORD_COMMAND",
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
     "QUORLOCK_MODE",
