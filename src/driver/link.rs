@@ -199,6 +199,13 @@ impl Link {
         let Some(login) = &mut self.login else { return false };
         login.on_sent(credentials.valid_for);
         let State::Up(connection) = &mut self.state else { return false };
+        if !connection.has_secret_of(credentials) {
+            // Whether another user lacks the permission, too, shows when it is used next.
+            let is_denied = |warning: &NodeWarning| {
+                matches!(warning, NodeWarning::RequestRejected(ExclusionReason::PermissionDenied(_)))
+            };
+            self.status.warnings.retain(|warning| !is_denied(warning));
+        }
         let is_sent = connection.queue_login(credentials);
         if !is_sent {
             login.on_login(now.boot(), entropy::jitter());
@@ -212,27 +219,19 @@ impl Link {
         outcome: Result<(), Arc<str>>,
         now: DualTimestamp,
     ) -> Option<NodeWarning> {
+        let is_not_about_login = |warning: &NodeWarning| !matches!(warning, NodeWarning::LoginNotRenewed(_));
         let login = self.login.as_mut()?;
         let Err(reason) = outcome else {
             login.on_login(now.boot(), entropy::jitter());
-            // Whether the new login has the permission shows when it is used next.
-            self.status.warnings.retain(|warning| {
-                !matches!(
-                    warning,
-                    NodeWarning::LoginNotRenewed(_)
-                        | NodeWarning::RequestRejected(ExclusionReason::PermissionDenied(_))
-                )
-            });
+            self.status.warnings.retain(is_not_about_login);
             return None;
         };
         login.on_failure(now.boot(), entropy::jitter());
         let warning = NodeWarning::LoginNotRenewed(reason);
-        if self.status.warnings.contains(&warning) {
-            return None;
-        }
-        self.status.warnings.retain(|warning| !matches!(warning, NodeWarning::LoginNotRenewed(_)));
+        let is_new = !self.status.warnings.contains(&warning);
+        self.status.warnings.retain(is_not_about_login);
         self.status.warnings.push(warning.clone());
-        Some(warning)
+        is_new.then_some(warning)
     }
 
     /// The outcome of a login on the living connection, if the server has replied to it.

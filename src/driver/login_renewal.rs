@@ -15,8 +15,8 @@ use quorlock_proto::time::{BootTime, DualTimestamp};
 /// is, and is tried again.
 pub(super) struct LoginRenewal {
     state: State,
-    /// When the connection last logged in.
-    logged_in_at: BootTime,
+    /// When the connection last logged in, or failed to.
+    last_tried_at: BootTime,
     /// When its credentials expire, if they do.
     valid_until: Option<BootTime>,
     /// Whether the server has rejected the last credentials of the provider.
@@ -39,7 +39,7 @@ impl LoginRenewal {
     pub(super) fn new(valid_for: Option<Duration>, now: BootTime, random: u64) -> Self {
         Self {
             state: State::Waiting(valid_for.map(|span| now.plus(renew_after(span, random)))),
-            logged_in_at: now,
+            last_tried_at: now,
             valid_until: valid_for.map(|span| now.plus(span)),
             was_rejected: false,
         }
@@ -89,14 +89,16 @@ impl LoginRenewal {
     /// that it has.
     pub(super) fn on_failure(&mut self, now: BootTime, random: u64) {
         self.was_rejected = matches!(self.state, State::Sent(_));
+        self.last_tried_at = now;
         let left = self.valid_until.map_or(Duration::ZERO, |until| until.since(now));
         self.state = State::Waiting(Some(now.plus(retry_after(left, random))));
     }
 
     /// The server has denied a command: the user's permissions have changed, and the provider may know another user.
+    /// It is asked soon, but not if it was asked just now.
     pub(super) fn on_permission_denied(&mut self, now: DualTimestamp) {
         let State::Waiting(due) = &mut self.state else { return };
-        let earliest = self.logged_in_at.plus(MIN_LOGIN_AGE);
+        let earliest = self.last_tried_at.plus(MIN_LOGIN_AGE);
         let soon = if earliest.has_passed(now) { now.boot() } else { earliest };
         *due = Some(due.map_or(soon, |due| due.min(soon)));
     }
@@ -135,7 +137,7 @@ const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(60);
 /// As often as an excluded node is dialed.
 const LATE_RETRY: Duration = Duration::from_secs(10);
-/// A command that is denied so soon after a login is denied to this user.
+/// A command that is denied sooner after a login is denied to this user.
 const MIN_LOGIN_AGE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -182,6 +184,9 @@ mod tests {
             let mut renewal = LoginRenewal::new(valid_for, start, 0);
             renewal.on_permission_denied(at(50));
             assert_eq!(renewal.due(), Some(start.plus(secs(50))));
+            renewal.on_failure(at(50).boot(), 0);
+            renewal.on_permission_denied(at(51));
+            assert_eq!(renewal.due(), Some(start.plus(secs(55))));
         }
     }
 }

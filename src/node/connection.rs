@@ -98,6 +98,11 @@ impl Connection {
         self.unanswered = 0;
     }
 
+    /// Whether the login of this connection has the secret of these credentials.
+    pub(crate) fn has_secret_of(&self, credentials: &Credentials) -> bool {
+        self.secret.as_deref() == credentials.secret()
+    }
+
     /// Logs in again, behind the requests that were queued. Returns false if there is no login to send.
     pub(crate) fn queue_login(&mut self, credentials: &Credentials) -> bool {
         let Some(command) = login_command(credentials) else { return false };

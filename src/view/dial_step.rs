@@ -29,7 +29,7 @@ pub enum DialStep {
     Connection,
     /// The TLS handshake.
     Tls,
-    /// The [provider](super::CredentialsProvider) is asked for the credentials.
+    /// The [provider](crate::node::CredentialsProvider) is asked for the credentials.
     Credentials,
     /// The first requests: login, `INFO`, scripts.
     Login,
