@@ -247,3 +247,58 @@ const LARGE_BUFFER: usize = 1 << 14;
 
 /// How many bytes each buffer keeps when it is empty: the requests of some hundred locks.
 const RETAINED_CAPACITY: usize = 1 << 15;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// Requests, a login, and more requests are sent in one write.
+    async fn replies_to(before: usize, behind: usize, bytes: &[u8]) -> (Vec<Reply>, Result<(), Arc<str>>) {
+        let (stream, mut server) = UnixStream::pair().expect("sockets");
+        let mut connection = Connection::new(Stream::Unix(stream), Some("old"));
+        (0..before).for_each(|_| connection.queue(b"x"));
+        assert!(connection.queue_login(&Credentials::new("hunter2").username("ann")));
+        (0..behind).for_each(|_| connection.queue(b"x"));
+        let mut replies = Vec::new();
+        let mut login = None;
+        for byte in bytes {
+            server.write_all(&[*byte]).await.expect("written");
+            poll_fn(|cx| connection.poll_read(cx)).await.expect("read");
+            replies.extend(connection.next_reply().expect("well-formed"));
+            login = login.or(connection.take_login_reply());
+        }
+        (replies, login.expect("a reply to the login"))
+    }
+
+    #[tokio::test]
+    async fn the_reply_to_a_login_is_taken_out_of_the_other_replies() {
+        let all = ["+OK\r\n", ":1\r\n", ":2\r\n", ":3\r\n"];
+        for before in 0..all.len() {
+            let mut sent = all[1..].to_vec();
+            sent.insert(before, all[0]);
+            let (replies, login) = replies_to(before, 3 - before, sent.concat().as_bytes()).await;
+            assert_eq!(replies, [1, 2, 3].map(Reply::Int));
+            assert_eq!(login, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rejected_login_does_not_show_its_password() {
+        let (replies, login) = replies_to(1, 0, b":1\r\n-WRONGPASS ann has not hunter2\r\n").await;
+        assert_eq!((replies, login), (vec![Reply::Int(1)], Err("WRONGPASS ann has not …".into())));
+    }
+
+    #[test]
+    fn a_login_without_user_and_password_is_not_sent() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _inside = runtime.enter();
+        let (stream, _server) = UnixStream::pair().expect("sockets");
+        let mut connection = Connection::new(Stream::Unix(stream), None);
+        assert!(!connection.queue_login(&Credentials::default()) && connection.write_buffer.is_empty());
+    }
+}
