@@ -105,7 +105,7 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> String {
 /// Replaces this process by a shell that runs the command. Returns an exit code only on failure.
 ///
 /// The shell writes the exit code of the command behind its output, because `quorlock run` waits for all children
-/// and discards their status. It also starts children with all signals blocked.
+/// and discards their status. It also starts children with all signals blocked, and some shells leave them so.
 pub(crate) fn exec_shell(command: Option<&OsString>) -> u8 {
     #[cfg(target_os = "linux")]
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
