@@ -45,6 +45,7 @@ impl PasswordCommand {
         if output.len() as u64 == MAX_OUTPUT {
             return Err("its output is too long".to_owned());
         }
+        let output = String::from_utf8(output).map_err(|_| "its output is not valid UTF-8")?;
         let (output, status) = output.rsplit_once('\n').ok_or("it was killed")?;
         // From here on another process may have its id.
         group.0 = None;
@@ -53,7 +54,7 @@ impl PasswordCommand {
             "0" if password.is_empty() => Err("its output has no password in the first line".to_owned()),
             "0" => Ok(password.to_owned()),
             status => {
-                let errors = self.without_secrets(&errors, password, status);
+                let errors = self.without_secrets(&String::from_utf8_lossy(&errors), password, status);
                 let separator = if errors.is_empty() { "" } else { ": " };
                 Err(format!("exit code {status}{separator}{errors}"))
             }
@@ -93,13 +94,13 @@ impl Drop for RunningGroup {
 }
 
 /// Reads to the end, or to the limit.
-async fn read(pipe: Option<impl AsyncRead + Unpin>) -> String {
+async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
         // After an error, the output is what was read.
         let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes).await;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// Replaces this process by a shell that runs the command. Returns an exit code only on failure.

@@ -93,6 +93,7 @@ fn a_failed_password_command_is_reported_with_what_it_wrote_to_stderr() {
         ("true", "its output has no password in the first line"),
         ("echo; echo one", "its output has no password in the first line"),
         ("yes", "its output is too long"),
+        (r"printf '\377\n'", "its output is not valid UTF-8"),
         // A password by mistake.
         ("hunter2", "exit code 127: "),
         ("echo hunter2; echo hunter2 is wrong >&2; exit 5", "exit code 5: … is wrong"),
