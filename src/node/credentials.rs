@@ -62,6 +62,23 @@ pub trait CredentialsProvider: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// The client drops the future at the dial timeout, and when it is shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::error::Error;
+    /// use quorlock::node::{Credentials, CredentialsProvider, CredentialsRequest};
+    ///
+    /// /// Reports which logins another provider is asked for.
+    /// struct Reported<P>(P);
+    ///
+    /// impl<P: CredentialsProvider> CredentialsProvider for Reported<P> {
+    ///     async fn credentials(&self, request: CredentialsRequest) -> Result<Credentials, Box<dyn Error + Send + Sync>> {
+    ///         println!("login to {}, again: {}", request.node, request.is_retry);
+    ///         self.0.credentials(request).await
+    ///     }
+    /// }
+    /// ```
     fn credentials(
         &self,
         request: CredentialsRequest,
