@@ -14,8 +14,8 @@ use quorlock::error::{
 use quorlock::event::{Event, FailureReason, LossReason};
 use quorlock::inspect::{Holder, Inspection, KeyOwner, KeyState, NodeInspection, OwnerHash};
 use quorlock::node::{
-    DialStep, ExclusionReason, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning,
-    Persistence, Probation, ProbationReason, ReplyFailure, ServerVersion,
+    Credentials, CredentialsRequest, DialStep, ExclusionReason, Fences, NodeReplies, NodeReply, NodeState,
+    NodeStatus, NodeWarning, Persistence, Probation, ProbationReason, ReplyFailure, ServerVersion,
 };
 use quorlock::{
     AcquireError, CancellationToken, FencingToken, Guard, InitOutcome, LeaseDeadline, LockName, LockTicket,
@@ -83,6 +83,8 @@ const _: () = {
     is_value::<ExclusionReason>();
     is_value::<ReplyFailure>();
     is_value::<DialStep>();
+    is_value::<Credentials>();
+    is_value::<CredentialsRequest>();
     is_value::<Fences>();
 };
 
@@ -140,6 +142,18 @@ fn no_debug_output_shows_a_password() {
         .password("open-sesame");
     let shown = format!("{builder:?} {builder:#?}");
     assert!(!shown.contains("sesame") && !shown.contains("alice"), "{shown}");
+    let credentials = Credentials::new("open-sesame").username("alice");
+    assert_eq!(format!("{credentials:?}"), "Credentials(…)");
+}
+
+#[test]
+fn a_password_beside_a_provider_of_credentials_is_rejected() {
+    let provider = |_: CredentialsRequest| async { Ok(Credentials::new("open-sesame")) };
+    let builder = nodes(3).username("alice").credentials(provider);
+    assert_eq!(builder.check(), Ok(()));
+    let builder = builder.password("open-sesame");
+    assert_eq!(builder.check().map_err(|invalid| invalid.option()), Err(Some("credentials")));
+    check_rejected(builder, &["a password is given, too"]);
 }
 
 #[tokio::test]

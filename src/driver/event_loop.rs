@@ -211,7 +211,7 @@ impl Driver {
         }
         self.perform_actions(now);
         if is_due {
-            self.redial_due(now);
+            self.wake_links(now);
         }
         // The actions after a closed connection are also sent in this poll, because no other event may come
         // soon.
@@ -328,10 +328,10 @@ impl Driver {
         }
     }
 
-    fn redial_due(&mut self, now: DualTimestamp) {
+    fn wake_links(&mut self, now: DualTimestamp) {
         for (index, link) in self.links.iter_mut().enumerate() {
-            if link.redial_at().is_some_and(|due| due.has_passed(now)) {
-                link.dial();
+            if link.next_wake().is_some_and(|due| due.has_passed(now)) {
+                link.on_wake();
                 self.ready.mark_ready(index);
             }
         }
@@ -363,10 +363,10 @@ impl Driver {
         // while a lock is held.
         let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot);
-        // A link that starts to back off sets the status dirty; the timer already covers earlier ones.
-        let may_back_off = is_due || self.is_status_dirty;
-        let dials = may_back_off.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
-        let wakes = [self.coordinator.next_wake(), reading, closing, dials];
+        // A link that starts to wait sets the status dirty; the timer already covers earlier ones.
+        let may_wait = is_due || self.is_status_dirty;
+        let links = may_wait.then(|| self.links.iter().filter_map(Link::next_wake).min()).flatten();
+        let wakes = [self.coordinator.next_wake(), reading, closing, links];
         let idle = now.plus(IDLE_INTERVAL).boot();
         let wake = wakes.into_iter().flatten().fold(idle, BootTime::min);
         // A timer that fires early costs one poll; resetting it for every attempt costs more. After a

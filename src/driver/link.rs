@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, DialSettings, DialedNode, ServerInfo, dial};
+use super::login_renewal::{LoginRenewal, Provided, ended_task};
+use crate::host::{clock, entropy};
+use crate::node::{
+    Address, Connection, Credentials, DialError, DialSettings, DialedNode, ServerInfo, dial,
+    renewed_credentials,
+};
 use crate::view::{Fences, LeaseDeadline, NodeState, NodeStatus, NodeWarning, Probation};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
@@ -26,6 +30,8 @@ pub(super) struct Link {
     process_id: OwnerToken,
     node_weight_seed: u64,
     state: State,
+    /// When the connection logs in again; `None` without a connection, and for credentials that never change.
+    login: Option<LoginRenewal>,
     failures: u32,
     /// This process does not enqueue on the node before this time, because the node rejected a write.
     no_enqueue_before: Option<BootTime>,
@@ -53,6 +59,8 @@ pub(super) enum LinkEvent {
     Dialed(Box<ServerInfo>),
     /// A dial failed.
     DialFailed(DialError),
+    /// The credentials for the next login on the connection were provided, or not.
+    CredentialsProvided(Provided),
 }
 
 impl Link {
@@ -64,6 +72,7 @@ impl Link {
             process_id,
             node_weight_seed: 0,
             state: State::BackingOff(BootTime::new(0)),
+            login: None,
             failures: 0,
             no_enqueue_before: None,
             write_warning: None,
@@ -108,6 +117,9 @@ impl Link {
     /// Reads once, or polls the dial. A caller that repeats this until it returns `None`, or that finds that
     /// there [is no more](Self::has_more), will be woken.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
+        if let Some(provided) = self.login.as_mut().and_then(|login| login.poll(cx)) {
+            return Some(LinkEvent::CredentialsProvided(provided));
+        }
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
                 Poll::Ready(Ok(())) => Some(LinkEvent::DataRead),
@@ -116,13 +128,17 @@ impl Link {
             },
             State::Dialing(dial) => match Pin::new(dial).poll(cx) {
                 Poll::Ready(Ok(Ok(ready))) => {
+                    self.login = self
+                        .settings
+                        .provider_for(&self.address)
+                        .map(|_| LoginRenewal::new(ready.valid_for, clock::boot(), entropy::jitter()));
                     self.state = State::Up(Box::new(ready.connection));
                     Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
                 Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
-                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::NotReady(
-                    "the dial was ended with its runtime".into(),
-                ))),
+                Poll::Ready(Err(error)) => {
+                    Some(LinkEvent::DialFailed(DialError::NotReady(ended_task(&error).into())))
+                }
                 Poll::Pending => None,
             },
             State::BackingOff(_) => None,
@@ -147,20 +163,86 @@ impl Link {
         }
     }
 
-    /// When the next dial is due.
-    pub(super) fn redial_at(&self) -> Option<BootTime> {
+    /// When the next dial is due, or the next login on the connection.
+    pub(super) fn next_wake(&self) -> Option<BootTime> {
         match self.state {
             State::BackingOff(until) => Some(until),
-            State::Up(_) | State::Dialing(_) => None,
+            State::Up(_) => self.login.as_ref().and_then(LoginRenewal::due),
+            State::Dialing(_) => None,
+        }
+    }
+
+    /// Begins what is [due](Self::next_wake).
+    pub(super) fn on_wake(&mut self) {
+        match (&self.state, &mut self.login) {
+            (State::BackingOff(_), _) => self.dial(),
+            (State::Up(_), Some(login)) => {
+                let (address, settings) = (self.address.clone(), Arc::clone(&self.settings));
+                let is_retry = login.was_rejected();
+                let ask = async move { renewed_credentials(&address, &settings, is_retry).await };
+                login.begin(AbortOnDropHandle::new(tokio::spawn(ask)));
+            }
+            (State::Up(_), None) | (State::Dialing(_), _) => {}
         }
     }
 
     /// Dials on a separate task, bounded by the dial timeout.
-    pub(super) fn dial(&mut self) {
+    fn dial(&mut self) {
         let (address, settings, process_id) =
             (self.address.clone(), Arc::clone(&self.settings), self.process_id);
         let dial = tokio::spawn(async move { dial(&address, &settings, process_id).await });
         self.state = State::Dialing(AbortOnDropHandle::new(dial));
+    }
+
+    /// Queues a login on the connection. Returns false if there is none to send, as for a node without a password.
+    pub(super) fn log_in_again(&mut self, credentials: &Credentials, now: DualTimestamp) -> bool {
+        let Some(login) = &mut self.login else { return false };
+        login.on_sent(credentials.valid_for);
+        let State::Up(connection) = &mut self.state else { return false };
+        if !connection.has_secret_of(credentials) {
+            // Whether another user lacks the permission, too, shows when it is used next.
+            let is_denied = |warning: &NodeWarning| {
+                matches!(warning, NodeWarning::RequestRejected(ExclusionReason::PermissionDenied(_)))
+            };
+            self.status.warnings.retain(|warning| !is_denied(warning));
+        }
+        let is_sent = connection.queue_login(credentials);
+        if !is_sent {
+            login.on_login(now.boot(), entropy::jitter());
+        }
+        is_sent
+    }
+
+    /// Records the outcome of a login on the living connection. Returns a warning if it is new.
+    pub(super) fn on_login_renewal(
+        &mut self,
+        outcome: Result<(), Arc<str>>,
+        now: DualTimestamp,
+    ) -> Option<NodeWarning> {
+        let is_not_about_login = |warning: &NodeWarning| !matches!(warning, NodeWarning::LoginNotRenewed(_));
+        let login = self.login.as_mut()?;
+        let Err(reason) = outcome else {
+            login.on_login(now.boot(), entropy::jitter());
+            self.status.warnings.retain(is_not_about_login);
+            return None;
+        };
+        login.on_failure(now.boot(), entropy::jitter());
+        let warning = NodeWarning::LoginNotRenewed(reason);
+        let is_new = !self.status.warnings.contains(&warning);
+        self.status.warnings.retain(is_not_about_login);
+        self.status.warnings.push(warning.clone());
+        is_new.then_some(warning)
+    }
+
+    /// The outcome of a login on the living connection, if the server has replied to it.
+    pub(super) fn take_login_reply(&mut self) -> Option<Result<(), Arc<str>>> {
+        self.connection()?.take_login_reply()
+    }
+
+    /// Asks the provider soon for other credentials, because the server has denied a command to the user. Returns
+    /// false if there is no provider.
+    pub(super) fn on_permission_denied(&mut self, now: DualTimestamp) -> bool {
+        self.login.as_mut().map(|login| login.on_permission_denied(now)).is_some()
     }
 
     /// Records that the connection is in use, with the server's data.
@@ -231,8 +313,7 @@ impl Link {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
-        self.state = State::BackingOff(now.plus(pause).boot());
-        self.status.failed_step = None;
+        self.back_off(pause, now);
         let is_new = !matches!(self.status.state, NodeState::Down { .. });
         self.status.state = NodeState::Down { reason: Arc::clone(reason) };
         is_new
@@ -240,19 +321,29 @@ impl Link {
 
     /// As [`disconnect`](Self::disconnect), for an excluded node that must be fixed first.
     pub(super) fn exclude(&mut self, exclusion: ExclusionReason, now: DualTimestamp) -> bool {
-        let pause = if exclusion == ExclusionReason::Replica {
-            // It may be promoted without this client's knowledge, and dials are harmless in the meantime.
+        // The server and the provider of the credentials may have changed the password one after the other.
+        let is_changing = matches!(exclusion, ExclusionReason::AuthFailed(_))
+            && self.settings.provider_for(&self.address).is_some()
+            && self.failures < QUICK_LOGINS;
+        // A replica may be promoted without this client's knowledge, and dials are harmless in the meantime.
+        let pause = if is_changing || exclusion == ExclusionReason::Replica {
             self.failures = self.failures.saturating_add(1);
             backoff::redial(self.failures, entropy::jitter())
         } else {
             backoff::redial_excluded(entropy::jitter())
         };
         self.status.is_returning = false;
-        self.state = State::BackingOff(now.plus(pause).boot());
-        self.status.failed_step = None;
+        self.back_off(pause, now);
         let is_new = self.status.state != NodeState::Excluded(exclusion.clone());
         self.status.state = NodeState::Excluded(exclusion);
         is_new
+    }
+
+    /// Drops the connection or the dial until the next dial.
+    fn back_off(&mut self, pause: Duration, now: DualTimestamp) {
+        self.state = State::BackingOff(now.plus(pause).boot());
+        self.login = None;
+        self.status.failed_step = None;
     }
 
     /// Adds an exclusion to the warnings of the public status. Returns true if it is new.
@@ -273,5 +364,7 @@ impl Link {
     }
 }
 
+/// How many failed dials in a row are repeated soon while a provider's credentials are rejected: for about a second.
+const QUICK_LOGINS: u32 = 5;
 /// How long no enqueue is sent to a node that rejected a write. Meanwhile waiters enqueue on the next node.
 const ENQUEUE_REJECTED_PAUSE: Duration = Duration::from_secs(1);

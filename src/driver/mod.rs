@@ -10,6 +10,7 @@ mod command;
 mod event_loop;
 mod link;
 mod local_queue;
+mod login_renewal;
 mod ready;
 mod shared_lease;
 mod shared_quorum;

@@ -2,6 +2,7 @@
 
 mod check;
 mod connect;
+mod login;
 mod options;
 mod reconfigure;
 
@@ -21,7 +22,7 @@ use super::error::ConnectError;
 use super::error::{InvalidInput, InvalidInputKind};
 use crate::driver::{CommandSender, Driver, LocalQueue, Options, SharedQuorum};
 use crate::host::{entropy, process};
-use crate::node::{Address, Credentials, DialSettings};
+use crate::node::{Address, Credentials, DialSettings, SharedProvider};
 #[cfg(feature = "tls-rustls")]
 use crate::node::{Tls, TlsFiles};
 use crate::observe::{Event, EventHandler, Events};
@@ -57,6 +58,7 @@ pub struct RedlockBuilder {
     nodes: Vec<String>,
     node_names: Option<Vec<String>>,
     login: Credentials,
+    credentials: Option<SharedProvider>,
     #[cfg(feature = "tls-rustls")]
     tls: TlsFiles,
     key_prefix: String,
@@ -163,6 +165,7 @@ impl RedlockBuilder {
         Self {
             nodes: Vec::new(),
             login: Credentials::default(),
+            credentials: None,
             #[cfg(feature = "tls-rustls")]
             tls: TlsFiles::default(),
             key_prefix: String::new(),
@@ -243,6 +246,7 @@ impl RedlockBuilder {
         let settings = DialSettings {
             dial_timeout: self.dial_timeout,
             client_name: self.client_name,
+            credentials: self.credentials,
             is_fenced: !is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {

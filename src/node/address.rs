@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use super::credentials::Credentials;
+
 /// A node's parsed URL. Neither `Display` nor `Debug` shows user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -21,21 +23,6 @@ pub(crate) struct Address {
 pub(super) enum Endpoint {
     Tcp { host: String, port: u16, tls: bool },
     Unix(PathBuf),
-}
-
-/// A user and a password. For a missing one the server's default applies.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<String>,
-}
-
-impl Credentials {
-    /// The text that must never be shown: the password, or a user without a password, which may be a
-    /// misplaced password.
-    pub(super) fn secret(&self) -> Option<&str> {
-        self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
-    }
 }
 
 /// A URL that cannot be used; the reason says what to do. It shows only the scheme of the URL, because any
@@ -118,6 +105,7 @@ impl Address {
             Credentials {
                 user: owned(redis.username()),
                 password: owned(redis.password()).or_else(|| defaults.password.clone()),
+                valid_for: None,
             }
         } else {
             defaults.clone()
@@ -166,12 +154,6 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(…)")
     }
 }
 
@@ -239,18 +221,15 @@ mod tests {
         check("unix:///run/redis.sock?db=3", "/run/redis.sock/3");
         assert!(check("redis://h?protocol=resp3", "h:6379").uses_resp3);
         let named = check("redis://ann:s%40crets@h", "h:6379");
-        assert_eq!(
-            named.credentials,
-            Credentials { user: Some("ann".into()), password: Some("s@crets".into()) }
-        );
+        assert_eq!(named.credentials, Credentials::new("s@crets").username("ann"));
     }
 
     #[test]
     fn client_credentials_apply_to_urls_without_any() {
-        let login = Credentials { user: Some("ann".into()), password: Some("secret".into()) };
+        let login = Credentials::new("secret").username("ann");
         let parse = |url| Address::parse(url, &login).expect("a good URL").credentials;
         assert_eq!(parse("redis://h"), login);
-        assert_eq!(parse("redis://:other@h"), Credentials { user: None, password: Some("other".into()) });
+        assert_eq!(parse("redis://:other@h"), Credentials::new("other"));
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::credentials::Credentials;
+use super::handshake::login_command;
 use super::notification::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
@@ -18,6 +21,12 @@ pub(crate) struct Connection {
     secret: Option<Box<str>>,
     eval_only: bool,
     supports_wait_queue: bool,
+    /// Requests whose reply has not been returned.
+    unanswered: usize,
+    /// How many of these come before a renewed login, if one was sent.
+    before_login: Option<usize>,
+    /// The reply to a renewed login, not yet handled.
+    login_reply: Option<Result<(), Arc<str>>>,
     /// Notifications that were received and not yet handled.
     notifications: VecDeque<Notification>,
     write_buffer: Vec<u8>,
@@ -36,6 +45,9 @@ impl Connection {
             secret: secret.map(Into::into),
             eval_only: false,
             supports_wait_queue: false,
+            unanswered: 0,
+            before_login: None,
+            login_reply: None,
             notifications: VecDeque::new(),
             write_buffer: Vec::with_capacity(4096),
             write_position: 0,
@@ -69,9 +81,40 @@ impl Connection {
         self.notifications.pop_front()
     }
 
-    /// Appends encoded bytes to the write buffer.
+    /// Appends an encoded request, or its first part, to the write buffer.
     pub(crate) fn queue(&mut self, encoded: &[u8]) {
         self.write_buffer.extend_from_slice(encoded);
+        self.unanswered += 1;
+    }
+
+    /// Appends the rest of the last request to the write buffer.
+    pub(crate) fn queue_rest(&mut self, encoded: &[u8]) {
+        self.write_buffer.extend_from_slice(encoded);
+    }
+
+    /// Records that all requests of the handshake were answered. (A subscription is answered by a push, which
+    /// is no reply.)
+    pub(super) fn end_handshake(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// Whether the login of this connection has the secret of these credentials.
+    pub(crate) fn has_secret_of(&self, credentials: &Credentials) -> bool {
+        self.secret.as_deref() == credentials.secret()
+    }
+
+    /// Logs in again, behind the requests that were queued. Returns false if there is no login to send.
+    pub(crate) fn queue_login(&mut self, credentials: &Credentials) -> bool {
+        let Some(command) = login_command(credentials) else { return false };
+        self.secret = credentials.secret().map(Into::into);
+        self.before_login = Some(self.unanswered);
+        self.write_buffer.extend_from_slice(&command.get_packed_command());
+        true
+    }
+
+    /// The reply to [`queue_login`](Self::queue_login), received between the other replies.
+    pub(crate) fn take_login_reply(&mut self) -> Option<Result<(), Arc<str>>> {
+        self.login_reply.take()
     }
 
     /// Whether the write buffer is so large that it should be written before more is encoded.
@@ -123,8 +166,28 @@ impl Connection {
         self.stream.poll_readable(cx).is_ready()
     }
 
-    /// The next complete reply; `None` until more bytes are read.
+    /// The next complete reply to a request; `None` until more bytes are read.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
+        loop {
+            let Some(reply) = self.parse_reply()? else { return Ok(None) };
+            match &mut self.before_login {
+                Some(0) => {
+                    self.before_login = None;
+                    self.login_reply = Some(match reply {
+                        Reply::Error(error) => Err(error.text()),
+                        _ => Ok(()),
+                    });
+                    continue;
+                }
+                Some(count) => *count -= 1,
+                None => {}
+            }
+            self.unanswered = self.unanswered.saturating_sub(1);
+            return Ok(Some(reply));
+        }
+    }
+
+    fn parse_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
             let bytes = &self.read_buffer[self.read_start..self.read_end];
             if bytes.is_empty() {
@@ -184,3 +247,58 @@ const LARGE_BUFFER: usize = 1 << 14;
 
 /// How many bytes each buffer keeps when it is empty: the requests of some hundred locks.
 const RETAINED_CAPACITY: usize = 1 << 15;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// Requests, a login, and more requests are sent in one write.
+    async fn replies_to(before: usize, behind: usize, bytes: &[u8]) -> (Vec<Reply>, Result<(), Arc<str>>) {
+        let (stream, mut server) = UnixStream::pair().expect("sockets");
+        let mut connection = Connection::new(Stream::Unix(stream), Some("old"));
+        (0..before).for_each(|_| connection.queue(b"x"));
+        assert!(connection.queue_login(&Credentials::new("hunter2").username("ann")));
+        (0..behind).for_each(|_| connection.queue(b"x"));
+        let mut replies = Vec::new();
+        let mut login = None;
+        for byte in bytes {
+            server.write_all(&[*byte]).await.expect("written");
+            poll_fn(|cx| connection.poll_read(cx)).await.expect("read");
+            replies.extend(connection.next_reply().expect("well-formed"));
+            login = login.or(connection.take_login_reply());
+        }
+        (replies, login.expect("a reply to the login"))
+    }
+
+    #[tokio::test]
+    async fn the_reply_to_a_login_is_taken_out_of_the_other_replies() {
+        let all = ["+OK\r\n", ":1\r\n", ":2\r\n", ":3\r\n"];
+        for before in 0..all.len() {
+            let mut sent = all[1..].to_vec();
+            sent.insert(before, all[0]);
+            let (replies, login) = replies_to(before, 3 - before, sent.concat().as_bytes()).await;
+            assert_eq!(replies, [1, 2, 3].map(Reply::Int));
+            assert_eq!(login, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rejected_login_does_not_show_its_password() {
+        let (replies, login) = replies_to(1, 0, b":1\r\n-WRONGPASS ann has not hunter2\r\n").await;
+        assert_eq!((replies, login), (vec![Reply::Int(1)], Err("WRONGPASS ann has not …".into())));
+    }
+
+    #[test]
+    fn a_login_without_user_and_password_is_not_sent() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _inside = runtime.enter();
+        let (stream, _server) = UnixStream::pair().expect("sockets");
+        let mut connection = Connection::new(Stream::Unix(stream), None);
+        assert!(!connection.queue_login(&Credentials::default()) && connection.write_buffer.is_empty());
+    }
+}

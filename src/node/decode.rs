@@ -23,6 +23,8 @@ pub(crate) struct DecodedReply {
     pub(crate) has_other_waiters: bool,
     /// Whether the node rejects every write for now.
     pub(crate) is_write_rejected: bool,
+    /// Whether the user may not run a command of the request, with any key.
+    pub(crate) is_command_denied: bool,
     /// The error text, if the error shows that the handshake is outdated, so that the node must be dialed again.
     pub(crate) redial_reason: Option<Arc<str>>,
 }
@@ -33,6 +35,8 @@ pub(crate) struct DecodedMarker {
     pub(crate) reading: Result<MarkerReading, Vote>,
     /// The estimated number of fences on the node, their key length and the memory limit.
     pub(crate) fences: Option<Fences>,
+    /// As in [`DecodedReply`].
+    pub(crate) is_command_denied: bool,
     /// As in [`DecodedReply`].
     pub(crate) redial_reason: Option<Arc<str>>,
 }
@@ -47,6 +51,7 @@ pub(crate) fn decode(kind: RequestKind, reply: &Reply) -> DecodedReply {
         },
         has_other_waiters: kind.is_release() && matches!(reply, Reply::Int(2..=4)),
         is_write_rejected: matches!(reply, Reply::Error(error) if error.is_write_rejected()),
+        is_command_denied: is_command_denied(reply),
         redial_reason: redial_reason(reply),
     }
 }
@@ -56,6 +61,7 @@ pub(crate) fn decode_marker(reply: &Reply) -> DecodedMarker {
     DecodedMarker {
         reading: marker_reading(reply),
         fences: fences(reply),
+        is_command_denied: is_command_denied(reply),
         redial_reason: redial_reason(reply),
     }
 }
@@ -170,6 +176,10 @@ fn fences(reply: &Reply) -> Option<Fences> {
         return None;
     };
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
+}
+
+fn is_command_denied(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(error) if error.is_permission_denied() && !error.is_key_denied())
 }
 
 fn redial_reason(reply: &Reply) -> Option<Arc<str>> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -9,8 +10,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
-use super::dial_error::{DialError, MAYBE_NOT_TLS};
+use super::credentials::{Credentials, CredentialsRequest, text_of};
+use super::dial_error::{DialError, MAYBE_NOT_TLS, MAYBE_SLOW_PROVIDER};
 use super::dial_settings::DialSettings;
+use super::error_reply::sanitize;
 use super::handshake::handshake;
 use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
@@ -22,6 +25,8 @@ use quorlock_proto::vote::ExclusionReason;
 pub(crate) struct DialedNode {
     pub(crate) connection: Connection,
     pub(crate) server_info: ServerInfo,
+    /// How long the credentials are valid, if their provider set a limit.
+    pub(crate) valid_for: Option<Duration>,
 }
 
 /// The deadline of a dial, and the dial timeout for messages.
@@ -32,24 +37,91 @@ struct DialDeadline {
 }
 
 /// Connects to the node and runs the handshake. `process_id` is this process's name in wait queues.
+///
+/// If the server rejects credentials of the provider, they may have changed just now: so the provider is asked once
+/// more, and the node is dialed again at once.
 pub(crate) async fn dial(
     address: &Address,
     settings: &DialSettings,
     process_id: OwnerToken,
 ) -> Result<DialedNode, DialError> {
-    let span = settings.dial_timeout;
-    let deadline = DialDeadline { at: Instant::now() + span, span };
-    let mut connection =
-        Connection::new(connect(address, settings, deadline).await?, address.credentials.secret());
-    let login = handshake(&mut connection, address, settings, process_id);
+    let deadline = DialDeadline::after(settings.dial_timeout);
+    let stream = connect(address, settings, deadline).await?;
+    // Not before the connection is open, because a server that is down is dialed often.
+    let credentials = credentials(address, settings, deadline, false).await?;
+    let error = match log_in(stream, address, &credentials, settings, process_id, deadline).await {
+        Err(error @ DialError::Excluded(ExclusionReason::AuthFailed(_))) => error,
+        outcome => return outcome,
+    };
+    if settings.provider_for(address).is_none() {
+        return Err(error);
+    }
+    let fresh = self::credentials(address, settings, deadline, true).await?;
+    if fresh.is_same_login(&credentials) {
+        // Servers count failed logins.
+        return Err(error);
+    }
+    let stream = connect(address, settings, deadline).await?;
+    log_in(stream, address, &fresh, settings, process_id, deadline).await
+}
+
+/// The credentials for a new login on a living connection, or why there are none.
+pub(crate) async fn renewed_credentials(
+    address: &Address,
+    settings: &DialSettings,
+    is_retry: bool,
+) -> Result<Credentials, Arc<str>> {
+    let deadline = DialDeadline::after(settings.dial_timeout);
+    credentials(address, settings, deadline, is_retry).await.map_err(|error| match error {
+        DialError::NotReady(reason) | DialError::NoReply(_, reason) => reason,
+        DialError::Excluded(exclusion) => exclusion.to_string().into(),
+    })
+}
+
+/// The credentials of this node: those that the provider returns now, or those of the configuration.
+async fn credentials(
+    address: &Address,
+    settings: &DialSettings,
+    deadline: DialDeadline,
+    is_retry: bool,
+) -> Result<Credentials, DialError> {
+    let Some(provider) = settings.provider_for(address) else { return Ok(address.credentials.clone()) };
+    let step = DialStep::Credentials;
+    let ask = async {
+        provider.ask(CredentialsRequest { node: address.to_string().into(), is_retry }).await.map_err(
+            |error| DialError::NoReply(step, format!("{step}: {}", sanitize(&text_of(&error))).into()),
+        )
+    };
+    let mut credentials = with_deadline(step, deadline, ask).await?;
+    credentials.user = credentials.user.or_else(|| address.credentials.user.clone());
+    Ok(credentials)
+}
+
+/// Runs the handshake on a new connection.
+async fn log_in(
+    stream: Stream,
+    address: &Address,
+    credentials: &Credentials,
+    settings: &DialSettings,
+    process_id: OwnerToken,
+    deadline: DialDeadline,
+) -> Result<DialedNode, DialError> {
+    let mut connection = Connection::new(stream, credentials.secret());
+    let login = handshake(&mut connection, address, credentials, settings, process_id);
     match with_deadline(DialStep::Login, deadline, login).await {
-        Ok(server_info) => Ok(DialedNode { connection, server_info }),
+        Ok(server_info) => Ok(DialedNode { connection, server_info, valid_for: credentials.valid_for }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Excluded(ExclusionReason::Unsupported(
                 "it speaks HTTP, not Redis: is the port right?".into(),
             )))
         }
         Err(error) => Err(error),
+    }
+}
+
+impl DialDeadline {
+    fn after(span: Duration) -> Self {
+        Self { at: Instant::now() + span, span }
     }
 }
 
@@ -60,7 +132,11 @@ async fn with_deadline<T>(
     work: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
     timeout_at(deadline.at, work).await.unwrap_or_else(|_| {
-        let hint = if step == DialStep::Tls { MAYBE_NOT_TLS } else { "" };
+        let hint = match step {
+            DialStep::Tls => MAYBE_NOT_TLS,
+            DialStep::Credentials => MAYBE_SLOW_PROVIDER,
+            _ => "",
+        };
         Err(DialError::NoReply(step, format!("{step}: no reply within {:?}{hint}", deadline.span).into()))
     })
 }
@@ -158,10 +234,13 @@ mod tests {
             (DialStep::Lookup, "name lookup: no reply within 10ms"),
             (DialStep::Connection, "connection: no reply within 10ms"),
             (DialStep::Tls, "TLS handshake: no reply within 10ms: does it speak TLS? if not, use redis://"),
+            (
+                DialStep::Credentials,
+                "credentials: no reply within 10ms: is the dial timeout too short for them?",
+            ),
             (DialStep::Login, "login: no reply within 10ms"),
         ] {
-            let span = Duration::from_millis(10);
-            let deadline = DialDeadline { at: Instant::now() + span, span };
+            let deadline = DialDeadline::after(Duration::from_millis(10));
             let never = std::future::pending::<Result<(), DialError>>();
             assert_eq!(
                 with_deadline(step, deadline, never).await,

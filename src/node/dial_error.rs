@@ -18,3 +18,6 @@ pub(crate) enum DialError {
 
 /// The hint in an error of the TLS handshake.
 pub(super) const MAYBE_NOT_TLS: &str = ": does it speak TLS? if not, use redis://";
+
+/// The hint in an error of a provider that has not replied.
+pub(super) const MAYBE_SLOW_PROVIDER: &str = ": is the dial timeout too short for them?";

@@ -108,7 +108,7 @@ impl fmt::Debug for ErrorReply {
 }
 
 /// Makes a text safe to show: one line, without echoed arguments and tokens, and not too long.
-fn sanitize(text: &str) -> Arc<str> {
+pub(super) fn sanitize(text: &str) -> Arc<str> {
     let text = text.split(", with args").next().unwrap_or_default();
     let words: Vec<&str> =
         text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();

@@ -5,8 +5,9 @@ use std::io;
 
 use redis::{Cmd, Value, cmd};
 
-use super::address::{Address, Credentials};
+use super::address::Address;
 use super::connection::Connection;
+use super::credentials::Credentials;
 use super::decode::decode_marker;
 use super::dial_error::DialError;
 use super::dial_settings::DialSettings;
@@ -49,10 +50,11 @@ enum ReplyError {
 pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
+    credentials: &Credentials,
     settings: &DialSettings,
     process_id: OwnerToken,
 ) -> Result<ServerInfo, DialError> {
-    let steps = steps(address, settings);
+    let steps = steps(address, credentials, settings);
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
     }
@@ -131,6 +133,7 @@ pub(super) async fn handshake(
     } else {
         info.wait_queue_unsupported = Some("it does not speak the protocol's third version".to_owned());
     }
+    connection.end_handshake();
     Ok(info)
 }
 
@@ -206,28 +209,27 @@ async fn probe_wait_queue(
     Ok(Ok(()))
 }
 
-fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
+/// The command that logs in; `None` if there is no user and no password.
+pub(super) fn login_command(credentials: &Credentials) -> Option<Cmd> {
+    let (user, password) = credentials.login()?;
+    let mut auth = cmd("AUTH");
+    if let Some(user) = user {
+        auth.arg(user);
+    }
+    auth.arg(password);
+    Some(auth)
+}
+
+fn steps(address: &Address, credentials: &Credentials, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
-    let Credentials { user, password } = &address.credentials;
-    // A user without a password also logs in: a `nopass` user accepts any password, for other users the login
-    // fails.
-    let login = match (user.as_deref(), password.as_deref()) {
-        (None, None) => None,
-        (user, password) => Some((user, password.unwrap_or_default())),
-    };
     if address.uses_resp3 {
         let mut hello = cmd("HELLO");
         hello.arg(3);
-        if let Some((user, password)) = &login {
-            hello.arg("AUTH").arg(user.unwrap_or("default")).arg(*password);
+        if let Some((user, password)) = credentials.login() {
+            hello.arg("AUTH").arg(user.unwrap_or("default")).arg(password);
         }
         steps.push((Step::Login, hello));
-    } else if let Some((user, password)) = &login {
-        let mut auth = cmd("AUTH");
-        if let Some(user) = user {
-            auth.arg(*user);
-        }
-        auth.arg(*password);
+    } else if let Some(auth) = login_command(credentials) {
         steps.push((Step::Login, auth));
     }
     if !address.uses_resp3 {

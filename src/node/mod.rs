@@ -8,6 +8,7 @@ mod address;
 #[cfg(test)]
 mod conformance;
 mod connection;
+mod credentials;
 mod decode;
 mod dial;
 mod dial_error;
@@ -27,10 +28,12 @@ pub use crate::view::{
     ClusterSettings, DialStep, Fences, NodeReplies, NodeReply, NodeState, NodeStatus, NodeWarning,
     Persistence, Probation, SeatStatus, ServerVersion,
 };
-pub(crate) use address::{Address, Credentials};
+pub(crate) use address::Address;
 pub(crate) use connection::Connection;
+pub(crate) use credentials::SharedProvider;
+pub use credentials::{Credentials, CredentialsProvider, CredentialsRequest};
 pub(crate) use decode::{DecodedReply, decode, decode_marker};
-pub(crate) use dial::{DialedNode, dial};
+pub(crate) use dial::{DialedNode, dial, renewed_credentials};
 pub(crate) use dial_error::DialError;
 pub(crate) use dial_settings::DialSettings;
 pub(crate) use notification::Notification;

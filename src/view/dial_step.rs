@@ -29,6 +29,8 @@ pub enum DialStep {
     Connection,
     /// The TLS handshake.
     Tls,
+    /// The [provider](crate::node::CredentialsProvider) is asked for the credentials.
+    Credentials,
     /// The first requests: login, `INFO`, scripts.
     Login,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for DialStep {
             Self::Lookup => "name lookup",
             Self::Connection => "connection",
             Self::Tls => "TLS handshake",
+            Self::Credentials => "credentials",
             Self::Login => "login",
         })
     }

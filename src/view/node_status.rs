@@ -237,6 +237,9 @@ pub enum NodeWarning {
     /// It rejected a request for a reason that excludes a node, such as a missing permission, and still votes
     /// on others.
     RequestRejected(ExclusionReason),
+    /// The login on its connection was not renewed, for this reason. The connection goes on with the login that it has,
+    /// and the renewal is tried again.
+    LoginNotRenewed(Arc<str>),
 }
 
 /// The time in which a node casts no vote, because it may have lost data or its clock jumped.
@@ -395,6 +398,7 @@ impl fmt::Display for NodeWarning {
             ),
             Self::MarkerFailed(failure) => failure.fmt(f),
             Self::RequestRejected(exclusion) => exclusion.fmt(f),
+            Self::LoginNotRenewed(reason) => write!(f, "the login was not renewed: {reason}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cleanup;
 mod clock_jumps;
+mod credentials;
 mod dialing;
 mod emulated_server;
 mod events;

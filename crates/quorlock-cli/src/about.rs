@@ -21,21 +21,29 @@ pub(crate) fn about() -> String {
     )
 }
 
-/// The command line, quoted for a shell. Arguments with a URL are hidden: they may contain a password.
+/// The command line, quoted for a shell. Arguments with a URL and commands for a password are hidden: they may contain
+/// a password.
 pub(crate) fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let mut is_after_flag = false;
     let quote = |arg: std::ffi::OsString| {
         let arg = arg.to_string_lossy().into_owned();
+        if std::mem::replace(&mut is_after_flag, arg == PASSWORD_COMMAND) {
+            return "…".to_owned();
+        }
         let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./=:,+@%".contains(char);
-        let is_url = arg.contains("://") || arg.contains("unix:");
+        let is_command = arg.strip_prefix(PASSWORD_COMMAND).is_some_and(|rest| rest.starts_with('='));
+        let is_hidden = arg.contains("://") || arg.contains("unix:") || is_command;
         match arg.split_once('=') {
-            Some((flag, _)) if is_url && flag.starts_with("--") => format!("{flag}=…"),
-            _ if is_url => "…".to_owned(),
+            Some((flag, _)) if is_hidden && flag.starts_with("--") => format!("{flag}=…"),
+            _ if is_hidden => "…".to_owned(),
             _ if !arg.is_empty() && arg.chars().all(is_plain) => arg,
             _ => format!("'{}'", arg.replace('\'', "'\\''")),
         }
     };
     std::iter::once("quorlock".to_owned()).chain(args.skip(1).map(quote)).collect::<Vec<_>>().join(" ")
 }
+
+const PASSWORD_COMMAND: &str = "--password-command";
 
 #[cfg(test)]
 mod tests {
@@ -49,10 +57,16 @@ mod tests {
             "--nodes",
             "redis://u:secret@h,redis://b",
             "--nodes=redis://:secret@h",
+            "--password-command",
+            "echo secret",
+            "--password-command=echo secret",
             "a b",
             "it's",
         ];
         let line = command_line(args.into_iter().map(Into::into));
-        assert_eq!(line, "quorlock bench --nodes … --nodes=… 'a b' 'it'\\''s'");
+        assert_eq!(
+            line,
+            "quorlock bench --nodes … --nodes=… --password-command … --password-command=… 'a b' 'it'\\''s'"
+        );
     }
 }

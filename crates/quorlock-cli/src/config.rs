@@ -120,7 +120,7 @@ fn read(mut args: NodeArgs, lookup: Lookup<'_>) -> Result<(Cluster, Origins), Fa
     let node_names: Vec<String> = node_names.into_iter().flat_map(|names| names.0).collect();
     builder = with(builder, Some(node_names).filter(|it| !it.is_empty()), RedlockBuilder::node_names);
     builder = with(builder, args.username, RedlockBuilder::username);
-    builder = with(builder, password, RedlockBuilder::password);
+    builder = with(builder, password, |builder, password| password.set(builder));
     builder = with(builder, args.key_prefix, RedlockBuilder::key_prefix);
     builder = with(builder, quorum, RedlockBuilder::quorum);
     builder = with(builder, fencing_retention, RedlockBuilder::fencing_retention);

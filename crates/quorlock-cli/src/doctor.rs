@@ -264,6 +264,7 @@ fn advice_on(failed_step: Option<DialStep>) -> &'static str {
     match failed_step {
         Some(DialStep::Lookup) => "; check the host name, and that DNS resolves it",
         Some(DialStep::Connection) => "; check that it is running, and that this machine can reach it",
+        Some(DialStep::Credentials) => "; check --password-file or --password-command",
         Some(DialStep::Login) => "; check that the server is responsive",
         _ => "",
     }
@@ -277,7 +278,7 @@ fn lacks_permissions(finding: &Finding) -> bool {
 fn fix_for(reason: &ExclusionReason) -> String {
     let fix = match reason {
         ExclusionReason::AuthFailed(_) => {
-            "check the user and the password (--username, --password-file, or the URL)"
+            "check the user and the password (--username, --password-file, --password-command, or the URL)"
         }
         ExclusionReason::ClusterMismatch(_) => {
             "give all clients the same --nodes; to change nodes, quorum or max ttl, see `quorlock reconfigure`"

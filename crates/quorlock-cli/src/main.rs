@@ -15,6 +15,7 @@ mod init;
 mod nodes;
 mod outer_locks;
 mod output;
+mod password;
 mod progress;
 mod reaper;
 mod reconfigure;
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     }))
 }
 
-/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay,
+/// Runs a helper process, if this is one: between `run` and its command, or for a password. They start without delay,
 /// and ignore the environment.
 fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     let (name, args) = typed.split_first()?;
@@ -68,6 +69,7 @@ fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     }
     match args.split_first()? {
         (arg, _) if arg == reaper::ANCHOR => Some(0),
+        (arg, args) if arg == password::SHELL => Some(password::exec_shell(args.first())),
         (arg, args) if arg == reaper::BECOME => Some(run::exec::exec(args.iter().cloned())),
         _ => None,
     }

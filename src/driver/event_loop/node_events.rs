@@ -22,8 +22,20 @@ impl Driver {
         match event {
             LinkEvent::DataRead => {
                 self.take_replies(node, now);
+                if let Some(outcome) = self.links[node.index()].take_login_reply() {
+                    self.on_login_renewal(node, outcome, now);
+                }
                 self.handle_notifications(node, now);
             }
+            LinkEvent::CredentialsProvided(Ok(credentials)) => {
+                if self.links[node.index()].log_in_again(&credentials, now) {
+                    self.unsent.insert(node);
+                } else {
+                    // The time of the next login has changed.
+                    self.is_status_dirty = true;
+                }
+            }
+            LinkEvent::CredentialsProvided(Err(reason)) => self.on_login_renewal(node, Err(reason), now),
             LinkEvent::Disconnected(reason) | LinkEvent::DialFailed(DialError::NotReady(reason)) => {
                 self.disconnect(node, reason, now);
             }
@@ -63,9 +75,20 @@ impl Driver {
         self.disconnect(node, close_reason.into(), now);
     }
 
+    /// Handles the outcome of a login on a living connection.
+    fn on_login_renewal(&mut self, node: NodeId, outcome: Result<(), Arc<str>>, now: DualTimestamp) {
+        let link = &mut self.links[node.index()];
+        if let Some(warning) = link.on_login_renewal(outcome, now) {
+            self.events.emit(&Event::NodeWarning { node: Arc::clone(&link.status.address), warning });
+        }
+        self.is_status_dirty = true;
+    }
+
     /// Handles the reply to a marker reading. Returns why the node must be dialed again, if it must.
     fn on_marker_reply(&mut self, node: NodeId, reply: &Reply, now: DualTimestamp) -> Option<Arc<str>> {
         let decoded = decode_marker(reply);
+        self.is_status_dirty |=
+            decoded.is_command_denied && self.links[node.index()].on_permission_denied(now);
         self.coordinator.on_marker_reading(node, decoded.reading, now);
         self.is_status_dirty |= self.note_vacating();
         if let Some(fences) = decoded.fences {
@@ -101,6 +124,7 @@ impl Driver {
             self.coordinator.on_node_time(node, micros, now);
         }
         let link = &mut self.links[node.index()];
+        self.is_status_dirty |= reply.is_command_denied && link.on_permission_denied(now);
         // A rejected request alone only adds a warning, because the node passed the handshake.
         if let Vote::Excluded(exclusion) = &reply.vote
             && link.add_warning(exclusion)

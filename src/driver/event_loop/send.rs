@@ -38,7 +38,7 @@ impl Driver {
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
             if needs_marker(&request) {
-                connection.queue(self.encoder.marker_args(node, self.coordinator.expected_marker(node)));
+                connection.queue_rest(self.encoder.marker_args(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_large_write_buffer() {
                 // With thousands of renewals at once, the node starts with the first while the rest is

@@ -75,6 +75,10 @@ impl RedlockBuilder {
             }
         }
         self.check_node_names(count)?;
+        if self.credentials.is_some() && self.login.password.is_some() {
+            let message = "a password is given, too: give one of the two";
+            return Err(InvalidInput::new(InvalidInputKind::Conflict, message).of("credentials"));
+        }
         self.check_names()?;
         self.check_spans()?;
         Ok((quorum, drift, addresses))

@@ -1,7 +1,5 @@
 //! Sets the options of a client.
 
-#[cfg(feature = "tls-rustls")]
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,85 +45,6 @@ impl RedlockBuilder {
     /// ```
     pub fn node_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.node_names = Some(names.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// The user for nodes whose URL has none. Defaults to Redis' default user.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use quorlock::Redlock;
-    ///
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let builder = Redlock::builder()
-    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
-    ///     .username("locks")
-    ///     .password(std::env::var("REDIS_PASSWORD")?);
-    /// # Ok(()) }
-    /// ```
-    pub fn username(mut self, user: impl Into<String>) -> Self {
-        self.login.user = Some(user.into());
-        self
-    }
-
-    /// The password for nodes whose URL has none. Defaults to none.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use quorlock::Redlock;
-    ///
-    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let builder = Redlock::builder()
-    ///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
-    ///     .password(std::fs::read_to_string("/run/secrets/redis")?.trim_end());
-    /// # Ok(()) }
-    /// ```
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.login.password = Some(password.into());
-        self
-    }
-
-    /// A file with the certificates of the authorities that sign the certificates of nodes under TLS. An error if no
-    /// node's URL uses TLS, because connections would not be encrypted. Defaults to the system's authorities.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use quorlock::Redlock;
-    ///
-    /// let builder = Redlock::builder()
-    ///     .nodes(["rediss://10.0.0.1", "rediss://10.0.0.2", "rediss://10.0.0.3"])
-    ///     .tls_ca_file("/etc/redis/ca.crt");
-    /// assert_eq!(builder.check(), Ok(()));
-    /// ```
-    #[cfg(feature = "tls-rustls")]
-    pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.tls.ca = Some(file.into());
-        self
-    }
-
-    /// Files with the client certificate and its private key, in PEM form. An error if no node's URL uses TLS. Defaults
-    /// to none.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use quorlock::Redlock;
-    ///
-    /// let builder = Redlock::builder()
-    ///     .nodes(["rediss://10.0.0.1", "rediss://10.0.0.2", "rediss://10.0.0.3"])
-    ///     .tls_client_certificate("/etc/redis/client.crt", "/etc/redis/client.key");
-    /// assert_eq!(builder.check(), Ok(()));
-    /// ```
-    #[cfg(feature = "tls-rustls")]
-    pub fn tls_client_certificate(
-        mut self,
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Self {
-        self.tls.client = Some((certificate.into(), key.into()));
         self
     }
 

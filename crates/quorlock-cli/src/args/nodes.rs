@@ -32,10 +32,19 @@ pub(crate) struct NodeArgs {
     /// The user, for URLs that name none.
     #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) username: Option<String>,
-    /// A file with the password, for URLs that have none. (Or set
+    /// A file with the password, for URLs that have none. It is read for each login. (Or set
     /// `QUORLOCK_PASSWORD`.)
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// A command for the shell that prints the password, for URLs that have none. It is run for each login, with the
+    /// node in `QUORLOCK_NODE`, and killed at the --dial-timeout.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        conflicts_with = "password_file",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) password_command: Option<String>,
     /// A prefix for all lock names on the nodes.
     #[arg(long, value_name = "TEXT")]
     pub(crate) key_prefix: Option<String>,

@@ -55,7 +55,7 @@ fn flag_value(field: &str, value: &DeValue<'_>, file: &Path) -> Result<OsString,
         "SHARE" => number(value).ok_or(values::SHARE)?.into(),
         "DUR" => number(value).or(value.as_str()).ok_or(values::SPAN)?.into(),
         "fenced|plain" => value.as_str().ok_or(values::MODE)?.into(),
-        "USER" => non_empty(value)?.into(),
+        "USER" | "COMMAND" => non_empty(value)?.into(),
         // Relative to the file's own folder, because the working directory varies.
         "FILE" => file.with_file_name("").join(non_empty(value)?).into(),
         _ => text(value)?.into(),

@@ -23,8 +23,13 @@ impl Origin {
         }
     }
 
+    /// Whether both are flags, both are variables, or both are lines of the file.
+    pub(super) fn is_same_source(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// The error for an invalid value: a usage error if it is from a flag.
-    pub(super) fn invalid(&self, cause: impl fmt::Display) -> Failure {
+    pub(crate) fn invalid(&self, cause: impl fmt::Display) -> Failure {
         let code = if matches!(self, Self::Flag(_)) { exit::USAGE } else { exit::CONFIG };
         Failure::new(code, format!("{self}: {cause}"))
     }

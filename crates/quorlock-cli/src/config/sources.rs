@@ -10,6 +10,7 @@ use super::file;
 use super::origin::{Origin, variable};
 use crate::args::{NODE_FLAGS, NodeArgs, cause_of};
 use crate::exit::Failure;
+use crate::password::{Password, without_line_end};
 
 /// Reads an environment variable.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -32,31 +33,36 @@ impl NodeArgs {
     }
 
     /// Adds what the environment and the file set and no flag does. Returns the password, if there is one.
-    pub(super) fn complete(&mut self, lookup: Lookup<'_>) -> Result<Option<String>, Failure> {
+    pub(super) fn complete(&mut self, lookup: Lookup<'_>) -> Result<Option<Password>, Failure> {
         for name in names() {
             // A variable that a flag overrides is not read, so it may be invalid.
-            if !self.origins.contains_key(name)
+            if !self.is_overridden(&Origin::Variable(name))
                 && let Some(value) = value_of(lookup, name)
             {
                 self.set(Origin::Variable(name), &value)?;
             }
         }
-        let password = if self.password_file.is_none() { password(lookup)? } else { None };
+        let has_source = self.password_file.is_some() || self.password_command.is_some();
+        let password = if has_source { None } else { password(lookup)? };
         if let Some(config) = self.config.clone() {
             let text = fs::read_to_string(&config).map_err(|error| self.origins["config"].invalid(error))?;
             file::read(self, &config, &text)?;
         }
-        match &self.password_file {
-            Some(path) if password.is_none() => {
-                let origin = &self.origins["password_file"];
-                let text = fs::read_to_string(path).map_err(|error| origin.invalid(error))?;
-                match without_line_end(&text) {
-                    "" => Err(origin.invalid("the file is empty; leave this out if no password is needed")),
-                    password => Ok(Some(password.to_owned())),
-                }
-            }
-            _ => Ok(password),
-        }
+        let origin = |name| &self.origins[name];
+        Ok(match (password, &self.password_file, &self.password_command) {
+            (Some(password), ..) => Some(Password::Fixed(password)),
+            (None, Some(path), _) => Some(Password::in_file(path, origin("password_file"))?),
+            (None, None, Some(command)) => Some(Password::of_command(command, origin("password_command"))),
+            (None, None, None) => None,
+        })
+    }
+
+    /// Whether a setting from here has no effect, because an earlier source has set it, or the other setting for the
+    /// password.
+    fn is_overridden(&self, origin: &Origin) -> bool {
+        let is_earlier = |it: &Origin| !it.is_same_source(origin);
+        self.origins.contains_key(origin.name())
+            || rival_of(origin.name()).and_then(|it| self.origins.get(it)).is_some_and(is_earlier)
     }
 
     /// Parses a value as that of its flag, and stores it if no earlier source has set it.
@@ -66,7 +72,11 @@ impl NodeArgs {
         flag.push(value);
         let invalid = |error: clap::Error| origin.invalid(cause_of(&error));
         let parsed = NODE_FLAGS.clone().try_get_matches_from([flag]).map_err(invalid)?;
-        if !self.origins.contains_key(name) {
+        if !self.is_overridden(&origin) {
+            if let Some(rival) = rival_of(name).filter(|it| self.origins.contains_key(it)) {
+                let rival = origin.relative_to_origin(rival);
+                return Err(origin.invalid(format_args!("cannot be used with {rival}; leave one out")));
+            }
             self.update_from_arg_matches(&parsed).map_err(invalid)?;
             self.origins.insert(name, origin);
         }
@@ -91,7 +101,11 @@ fn password(lookup: Lookup<'_>) -> Result<Option<String>, Failure> {
     Ok(Some(without_line_end(value).to_owned()).filter(|password| !password.is_empty()))
 }
 
-/// Removes the line end that editors and `echo` add to a password, also if a file becomes a variable.
-fn without_line_end(password: &str) -> &str {
-    password.trim_end_matches(['\r', '\n'])
+/// The setting that this one excludes.
+fn rival_of(name: &str) -> Option<&'static str> {
+    match name {
+        "password_file" => Some("password_command"),
+        "password_command" => Some("password_file"),
+        _ => None,
+    }
 }

@@ -19,6 +19,7 @@ mod outlive;
 mod outlive_reaper;
 mod outlive_users;
 mod output;
+mod passwords;
 mod probation;
 mod process_environment;
 mod processes;

@@ -115,6 +115,7 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
             "username",
             "password",
             "password_file",
+            "password_command",
             "quorum",
             "max_ttl",
             "fencing_retention",
@@ -130,6 +131,7 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
         for field in [
             "username",
             "password_file",
+            "password_command",
             "password",
             "quorum",
             "tls_ca",

@@ -7,12 +7,13 @@ use quorlock_chaos::Setup;
 
 use crate::world::{World, output, quorlock};
 
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 18] = [
     "QUORLOCK_CONFIG",
     "QUORLOCK_NODE_NAMES",
     "QUORLOCK_USERNAME",
     "QUORLOCK_PASSWORD",
     "QUORLOCK_PASSWORD_FILE",
+    "QUORLOCK_PASSWORD_COMMAND",
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
     "QUORLOCK_MODE",

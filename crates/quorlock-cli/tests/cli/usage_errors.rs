@@ -129,6 +129,7 @@ fn an_invalid_value_is_reported_by_its_flag() {
         ("--nodes", "", "no URL given"),
         ("--nodes", ",", "no URL given"),
         ("--username", "", "a value is missing"),
+        ("--password-command", "", "a value is missing"),
     ] {
         check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {message}"));
     }
