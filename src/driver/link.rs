@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, DialSettings, DialedNode, ServerInfo, dial};
+use crate::node::{Address, Connection, DialError, DialFailure, DialSettings, DialedNode, ServerInfo, dial};
 use crate::view::{Fences, LeaseDeadline, NodeState, NodeStatus, NodeWarning, Probation};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
@@ -38,7 +38,7 @@ pub(super) struct Link {
 
 enum State {
     Up(Box<Connection>),
-    Dialing(AbortOnDropHandle<Result<DialedNode, DialError>>),
+    Dialing(AbortOnDropHandle<Result<DialedNode, DialFailure>>),
     /// Not dialed again before this time.
     BackingOff(BootTime),
 }
@@ -119,7 +119,10 @@ impl Link {
                     self.state = State::Up(Box::new(ready.connection));
                     Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
-                Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
+                Poll::Ready(Ok(Err(DialFailure { error, server }))) => {
+                    self.status.server = server.or(self.status.server.take());
+                    Some(LinkEvent::DialFailed(error))
+                }
                 Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::NotReady(
                     "the dial was ended with its runtime".into(),
                 ))),

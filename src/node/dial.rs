@@ -9,12 +9,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
-use super::dial_error::{DialError, MAYBE_NOT_TLS};
+use super::dial_error::{DialError, DialFailure, MAYBE_NOT_TLS};
 use super::dial_settings::DialSettings;
 use super::handshake::handshake;
 use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
-use crate::view::DialStep;
+use crate::view::{DialStep, ServerVersion};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -36,12 +36,24 @@ pub(crate) async fn dial(
     address: &Address,
     settings: &DialSettings,
     process_id: OwnerToken,
+) -> Result<DialedNode, DialFailure> {
+    let mut server = None;
+    let dialed = connect_and_login(address, settings, process_id, &mut server).await;
+    dialed.map_err(|error| DialFailure { error, server })
+}
+
+/// Connects and runs the handshake. Records which `server` replied, because a failure may follow.
+async fn connect_and_login(
+    address: &Address,
+    settings: &DialSettings,
+    process_id: OwnerToken,
+    server: &mut Option<ServerVersion>,
 ) -> Result<DialedNode, DialError> {
     let span = settings.dial_timeout;
     let deadline = DialDeadline { at: Instant::now() + span, span };
     let mut connection =
         Connection::new(connect(address, settings, deadline).await?, address.credentials.secret());
-    let login = handshake(&mut connection, address, settings, process_id);
+    let login = handshake(&mut connection, address, settings, process_id, server);
     match with_deadline(DialStep::Login, deadline, login).await {
         Ok(server_info) => Ok(DialedNode { connection, server_info }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {

@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::script;
 use super::server_info::ServerInfo;
 use crate::host::clock;
-use crate::view::DialStep;
+use crate::view::{DialStep, ServerVersion};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -45,7 +45,7 @@ enum ReplyError {
     Garbage,
 }
 
-/// Runs the handshake. Returns what the server reported, or why it cannot be used.
+/// Runs the handshake. Returns what the server reported, or why it cannot be used. Records which `server` it is.
 pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
@@ -53,6 +53,7 @@ pub(super) async fn handshake(
     process_id: OwnerToken,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
+    server: &mut Option<ServerVersion>,
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
     }
@@ -104,7 +105,9 @@ pub(super) async fn handshake(
             }
             (Step::Info, reply) => {
                 let text = bulk_text(&reply).ok_or_else(|| not_redis(false))?;
-                info = Some(ServerInfo::parse(&text, sent, clock::now()));
+                let parsed = ServerInfo::parse(&text, sent, clock::now());
+                *server = Some(parsed.server());
+                info = Some(parsed);
             }
             (Step::ReadMarker, reply) => {
                 let decoded = decode_marker(&reply);

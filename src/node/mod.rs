@@ -31,7 +31,7 @@ pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
 pub(crate) use decode::{DecodedReply, decode, decode_marker};
 pub(crate) use dial::{DialedNode, dial};
-pub(crate) use dial_error::DialError;
+pub(crate) use dial_error::{DialError, DialFailure};
 pub(crate) use dial_settings::DialSettings;
 pub(crate) use notification::Notification;
 pub use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
