@@ -177,7 +177,7 @@ impl Link {
         self.status.run_id.clone_from(&info.run_id);
         self.status.round_trip = Some(info.round_trip);
         self.status.clock_offset_micros = info.clock_ahead_micros;
-        self.status.persistence = Some(info.persistence());
+        self.status.persistence = info.persistence();
         self.status.warnings = info.warnings();
         (self.status.probation, self.status.seat_by) = (None, None);
         self.status.failed_step = None;

@@ -36,6 +36,8 @@ enum Step {
     ProbeEvalSha,
     /// The node's marker.
     ReadMarker,
+    /// `TIME`, which scripts run too. A proxy that understands Redis may reject it, because it has no key.
+    ProbeProxy,
 }
 
 /// Why no more replies can be read.
@@ -51,9 +53,9 @@ pub(super) async fn handshake(
     address: &Address,
     settings: &DialSettings,
     process_id: OwnerToken,
+    server: &mut Option<ServerVersion>,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
-    server: &mut Option<ServerVersion>,
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
     }
@@ -66,6 +68,7 @@ pub(super) async fn handshake(
     // errors until after INFO.
     let mut deferred_error = None;
     let mut is_upgraded = address.uses_resp3;
+    let mut rejects_time = false;
     for (index, (step, _)) in steps.iter().enumerate() {
         // After its first reply, TLS is not the problem.
         let may_want_tls = may_want_tls && index == 0;
@@ -82,6 +85,9 @@ pub(super) async fn handshake(
             }
             (Step::UpgradeProtocol, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
+            (Step::ProbeProxy, reply) => {
+                rejects_time = matches!(reply, Reply::Error(error) if error.is_no_such_command());
+            }
             (Step::LoadScript, Reply::Error(error))
                 if error.is_permission_denied() || error.is_no_such_command() =>
             {
@@ -126,6 +132,12 @@ pub(super) async fn handshake(
     }
     if let Some(dial_error) = deferred_error {
         return Err(dial_error);
+    }
+    // Its scripts have run TIME and INFO.
+    if let Some(reading) = &info.marker
+        && (rejects_time || !info.is_of(&reading.incarnation))
+    {
+        return Err(DialError::Excluded(ExclusionReason::Unsupported(IS_PROXY.into())));
     }
     if is_upgraded {
         probe_wait_queue(connection, &mut info, process_id)
@@ -258,6 +270,7 @@ fn steps(address: &Address, settings: &DialSettings) -> Vec<(Step, Cmd)> {
     steps.push((Step::ProbeEvalSha, by_hash));
     if settings.is_fenced {
         steps.push((Step::ReadMarker, script::first_read_marker()));
+        steps.push((Step::ProbeProxy, cmd("TIME")));
     }
     steps
 }
@@ -304,6 +317,11 @@ const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +
                           do without fencing and probation (`Mode::Plain`, `--mode plain`)";
 const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:waiters:*`";
+
+/// Its connections may outlive a server that is restarted, so no vote would notice a restart.
+const IS_PROXY: &str = "a proxy that understands Redis replies in the place of the server, and hides that the server was \
+                        restarted: name the server's own address, or a TCP proxy for this one server; or use plain \
+                        mode (`Mode::Plain`, `--mode plain`), which has neither fencing nor probation";
 
 fn not_redis(may_want_tls: bool) -> DialError {
     let hint = if may_want_tls { format!(": {MAYBE_WANTS_TLS}") } else { String::new() };

@@ -52,7 +52,7 @@ pub struct NodeStatus {
     /// behind. Exact to half a round trip.
     #[cfg_attr(feature = "serde", serde(rename = "clock_offset_us"))]
     pub clock_offset_micros: Option<i64>,
-    /// Whether its data survives a restart; `None` until it was reached once.
+    /// Whether its data survives a restart; `None` until it was reached once, and if it does not say.
     pub persistence: Option<Persistence>,
     /// Problems that endanger locks on it, or slow them.
     pub warnings: Vec<NodeWarning>,
@@ -137,6 +137,9 @@ pub struct ServerVersion {
     pub name: &'static str,
     /// Its own version number.
     pub version: String,
+    /// The provider's service, if the server names it: `Amazon ElastiCache`, `Redis Enterprise` and others.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub service: Option<&'static str>,
 }
 
 /// A node's seat in the roster of its lock cluster. A server that may have lost data takes it again.
@@ -353,7 +356,9 @@ impl fmt::Display for NodeStatus {
 
 impl fmt::Display for ServerVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
+        f.write_str(self.name)?;
+        // A proxy may hide the version.
+        if self.version.is_empty() { Ok(()) } else { write!(f, " {}", self.version) }
     }
 }
 
