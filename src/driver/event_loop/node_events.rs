@@ -49,6 +49,11 @@ impl Driver {
                 Err(error) => break error.to_string(),
             };
             let Some(kind) = self.coordinator.next_reply_kind(node) else {
+                // An earlier reply made the coordinator give up the connection. Its queued `Redial` closes it, and
+                // reports that cause.
+                if self.coordinator.cause_of_disconnection(node).is_some() {
+                    return;
+                }
                 break "a reply that matches no request".to_owned();
             };
             let redial_reason = if kind == RequestKind::ReadMarker {
