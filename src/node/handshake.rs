@@ -117,14 +117,17 @@ pub(super) async fn handshake(
             }
             (Step::ReadMarker, reply) => {
                 let decoded = decode_marker(&reply);
-                marker = Some(decoded.reading.map_err(|_| not_redis(false))?);
+                marker = Some((decoded.reading.map_err(|_| not_redis(false))?, clock::now()));
                 fences_of_node = decoded.fences;
             }
             (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }
     }
     let mut info = info.ok_or_else(|| not_redis(false))?;
-    (info.marker, info.fences) = (marker, fences_of_node);
+    info.fences = fences_of_node;
+    if let Some((reading, received)) = marker {
+        info.set_marker(reading, received);
+    }
     match info.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
         None if info.is_loading() => return Err(DialError::NotReady("it is still loading its data".into())),

@@ -21,7 +21,8 @@ pub(crate) struct ServerInfo {
     /// is longer than the round trip of a single request.
     pub(crate) round_trip: Duration,
     /// How far the server's clock is ahead of this client's wall clock, in microseconds; negative if behind.
-    /// Half of `round_trip` is the largest error. `None` if `INFO` lacks the time.
+    /// Half of `round_trip` is the largest error. If `INFO` lacks the time, it is the marker reading's, with a
+    /// larger error; `None` in plain mode then.
     pub(crate) clock_ahead_micros: Option<i64>,
     /// The marker reading, set after `INFO` was parsed; `None` in plain mode.
     pub(crate) marker: Option<MarkerReading>,
@@ -43,9 +44,8 @@ impl ServerInfo {
         let info: HashMap<String, String> =
             lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         let round_trip = received.since(sent);
-        let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
         let server_micros = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
-        let clock_ahead_micros = server_micros.map(|micros| micros - middle_micros as i64);
+        let clock_ahead_micros = server_micros.map(|micros| clock_ahead_micros(micros, sent, received));
         Self {
             run_id: run_id(&info).cloned().unwrap_or_default(),
             requested_at: sent,
@@ -57,6 +57,13 @@ impl ServerInfo {
             write_error: None,
             info,
         }
+    }
+
+    /// Sets the marker reading, which was received at `received`. Its time serves where `INFO` lacks one.
+    pub(super) fn set_marker(&mut self, reading: MarkerReading, received: DualTimestamp) {
+        let ahead_micros = clock_ahead_micros(reading.micros as i64, self.requested_at, received);
+        self.clock_ahead_micros.get_or_insert(ahead_micros);
+        self.marker = Some(reading);
     }
 
     /// The reason to exclude the server, if `INFO` shows one.
@@ -136,6 +143,12 @@ impl ServerInfo {
     fn field(&self, name: &str) -> &str {
         self.info.get(name).map_or("", String::as_str)
     }
+}
+
+/// How far a server's clock is ahead, if it read this time between `sent` and `received`.
+fn clock_ahead_micros(server_micros: i64, sent: DualTimestamp, received: DualTimestamp) -> i64 {
+    let middle = sent.plus(received.since(sent) / 2);
+    server_micros - (middle.wall_nanos() / 1000) as i64
 }
 
 fn run_id(info: &HashMap<String, String>) -> Option<&String> {

@@ -37,7 +37,8 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The server's name and version; `None` until it was reached once.
     pub server: Option<ServerVersion>,
-    /// The run id of its process; empty until it was reached once.
+    /// The run id of its process; empty until it was reached once, and if it has none. Dragonfly's is its replication
+    /// id.
     pub run_id: String,
     /// The round trip of a request and its reply in the last handshake.
     #[cfg_attr(

@@ -43,7 +43,7 @@ end
 -- role the replication id. The other counters are appended only if they are not 0.
 local server = redis.call('INFO', 'server')
 local run, data = string.match(server, 'run_id:(%x+)'), string.match(replication, 'master_replid:(%x+)')
-local is_dragonfly = not run and string.find(server, 'dragonfly_version:', 1, true)
+local is_dragonfly = string.find(server, 'dragonfly_version:', 1, true)
 local is_garnet = string.find(server, 'garnet_version:', 1, true)
 -- The id of Garnet is 0. Outside a cluster, its role never changes. Elsewhere, 0 would hide a change of role.
 if data and not is_garnet and not string.find(data, '[^0]') then
@@ -54,7 +54,7 @@ local replacing, commandstats, log = {'swapdb', 'flushall'}, nil, true
 if is_dragonfly and data then
     -- Dragonfly draws its replication id at each start and keeps it when its role changes. So this id is the run
     -- id, and the commands that change the role or load a snapshot are counted.
-    run, data = data, 'p' .. (string.match(server, 'process_id:(%d+)') or '')
+    run, data = run or data, 'p' .. (string.match(server, 'process_id:(%d+)') or '')
     replacing = {'swapdb', 'flushall', 'replicaof', 'slaveof', 'addreplicaof', 'repltakeover', 'dfly'}
     commandstats = string.lower(redis.call('INFO', 'commandstats'))
 elseif is_garnet then
