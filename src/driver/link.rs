@@ -13,6 +13,7 @@ use crate::node::{Address, Connection, DialError, DialFailure, DialSettings, Dia
 use crate::view::{Fences, LeaseDeadline, NodeState, NodeStatus, NodeWarning, Probation};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
+use quorlock_proto::marker::Incarnation;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::time::{BootTime, DualTimestamp};
@@ -164,6 +165,11 @@ impl Link {
             (self.address.clone(), Arc::clone(&self.settings), self.process_id);
         let dial = tokio::spawn(async move { dial(&address, &settings, process_id).await });
         self.state = State::Dialing(AbortOnDropHandle::new(dial));
+    }
+
+    /// Whether the process of the handshake has this incarnation.
+    pub(super) fn is_of(&self, incarnation: &Incarnation) -> bool {
+        incarnation.run_id() == self.status.run_id
     }
 
     /// Records that the connection is in use, with the server's data.

@@ -322,7 +322,7 @@ const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
                            +time, and the keys and the channels `quorlock:waiters:*`";
 
 /// Its connections may outlive a server that is restarted, so no vote would notice a restart.
-const IS_PROXY: &str = "a proxy that understands Redis replies in the place of the server, and hides that the server was \
+pub(crate) const IS_PROXY: &str = "a proxy that understands Redis replies in the place of the server, and hides that the server was \
                         restarted: name the server's own address, or a TCP proxy for this one server; or use plain \
                         mode (`Mode::Plain`, `--mode plain`), which has neither fencing nor probation";
 

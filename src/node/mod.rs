@@ -33,6 +33,7 @@ pub(crate) use decode::{DecodedReply, decode, decode_marker};
 pub(crate) use dial::{DialedNode, dial};
 pub(crate) use dial_error::{DialError, DialFailure};
 pub(crate) use dial_settings::DialSettings;
+pub(crate) use handshake::IS_PROXY;
 pub(crate) use notification::Notification;
 pub use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 pub(crate) use reply::Reply;

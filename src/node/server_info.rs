@@ -84,7 +84,7 @@ impl ServerInfo {
 
     /// Whether the server that sent `INFO` also ran the script that read this incarnation (`lua/read_marker.lua`).
     pub(super) fn is_of(&self, incarnation: &Incarnation) -> bool {
-        incarnation.as_str().split(':').next() == Some(&*self.run_id)
+        incarnation.run_id() == self.run_id
     }
 
     /// Whether the server is still loading its data from disk.

@@ -1,13 +1,16 @@
 //! Redis-like servers and servers without certain commands: which are excluded, and the reported reason.
 
+use std::sync::{Arc, Mutex};
+
 use quorlock::error::ConnectError;
+use quorlock::event::Event;
 use quorlock::node::NodeState;
 use quorlock::{AcquireError, Redlock, RedlockBuilder};
 use quorlock_chaos::{Server, Setup};
 
 use crate::emulated_server::profiles::{DRAGONFLY, GARNET, PASS, SERVICES, Verdict};
 use crate::emulated_server::{EmulatedServer, ServerProfile};
-use crate::support::{initialize, is_up, secs};
+use crate::support::{eventually, initialize, is_up, secs};
 
 fn builder_for(url: &str) -> RedlockBuilder {
     Redlock::builder().nodes([url.to_owned()])
@@ -74,6 +77,26 @@ async fn the_server_of_an_excluded_node_is_named() {
     let nodes = redlock.node_status().await;
     assert!(matches!(nodes[0].state, NodeState::Excluded(_)), "{nodes:?}");
     assert!(nodes[0].server.as_ref().is_some_and(|server| !server.version.is_empty()), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_keeps_the_connection_while_the_server_restarts_is_recognized() {
+    let emulated = EmulatedServer::start(GARNET);
+    // The marker is read every half second.
+    let builder = || builder_for(&emulated.url()).max_ttl(secs(2));
+    initialize(builder());
+    let excluded = Arc::new(Mutex::new(Vec::new()));
+    let reasons = Arc::clone(&excluded);
+    let on_event = move |event: &Event| {
+        if let Event::NodeExcluded { reason, .. } = event {
+            reasons.lock().expect("no panic").push(reason.to_string());
+        }
+    };
+    let redlock = builder().on_event(on_event).connect().await.expect("connected");
+    emulated.change_info("run_id:4b1f6d7a", "run_id:5c2f6d7a");
+    eventually("the node is excluded", || async { !excluded.lock().expect("no panic").is_empty() }).await;
+    assert!(excluded.lock().expect("no panic")[0].contains("a proxy"), "{excluded:?}");
+    redlock.shutdown(secs(1)).await.expect("nothing is held");
 }
 
 /// A lock is granted; the change is made; a new client finds the node on probation.

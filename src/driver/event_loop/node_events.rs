@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::link::LinkEvent;
 use super::Driver;
-use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
+use crate::node::{DecodedReply, DialError, IS_PROXY, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
 use crate::view::{ClusterSettings, NodeStatus, NodeWarning, SeatStatus};
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -71,6 +71,13 @@ impl Driver {
     /// Handles the reply to a marker reading. Returns why the node must be dialed again, if it must.
     fn on_marker_reply(&mut self, node: NodeId, reply: &Reply, now: DualTimestamp) -> Option<Arc<str>> {
         let decoded = decode_marker(reply);
+        // A connection belongs to one process, unless a proxy keeps it.
+        if let Ok(reading) = &decoded.reading
+            && !self.links[node.index()].is_of(&reading.incarnation)
+        {
+            self.exclude(node, ExclusionReason::Unsupported(IS_PROXY.into()), now);
+            return None;
+        }
         self.coordinator.on_marker_reading(node, decoded.reading, now);
         if let Some(fences) = decoded.fences {
             let link = &mut self.links[node.index()];
