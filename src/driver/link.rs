@@ -11,12 +11,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::login_renewal::{LoginRenewal, Provided, ended_task};
 use crate::host::{clock, entropy};
 use crate::node::{
-    Address, Connection, Credentials, DialError, DialSettings, DialedNode, ServerInfo, dial,
+    Address, Connection, Credentials, DialError, DialFailure, DialSettings, DialedNode, ServerInfo, dial,
     renewed_credentials,
 };
 use crate::view::{Fences, LeaseDeadline, NodeState, NodeStatus, NodeWarning, Probation};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
+use quorlock_proto::marker::Incarnation;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::time::{BootTime, DualTimestamp};
@@ -44,7 +45,7 @@ pub(super) struct Link {
 
 enum State {
     Up(Box<Connection>),
-    Dialing(AbortOnDropHandle<Result<DialedNode, DialError>>),
+    Dialing(AbortOnDropHandle<Result<DialedNode, DialFailure>>),
     /// Not dialed again before this time.
     BackingOff(BootTime),
 }
@@ -135,7 +136,10 @@ impl Link {
                     self.state = State::Up(Box::new(ready.connection));
                     Some(LinkEvent::Dialed(Box::new(ready.server_info)))
                 }
-                Poll::Ready(Ok(Err(error))) => Some(LinkEvent::DialFailed(error)),
+                Poll::Ready(Ok(Err(DialFailure { error, server }))) => {
+                    self.status.server = server.or(self.status.server.take());
+                    Some(LinkEvent::DialFailed(error))
+                }
                 Poll::Ready(Err(error)) => {
                     Some(LinkEvent::DialFailed(DialError::NotReady(ended_task(&error).into())))
                 }
@@ -245,6 +249,11 @@ impl Link {
         self.login.as_mut().map(|login| login.on_permission_denied(now)).is_some()
     }
 
+    /// Whether the process of the handshake has this incarnation.
+    pub(super) fn is_of(&self, incarnation: &Incarnation) -> bool {
+        incarnation.run_id() == self.status.run_id
+    }
+
     /// Records that the connection is in use, with the server's data.
     pub(super) fn on_handshake(&mut self, info: &ServerInfo) {
         self.failures = 0;
@@ -256,7 +265,7 @@ impl Link {
         self.status.run_id.clone_from(&info.run_id);
         self.status.round_trip = Some(info.round_trip);
         self.status.clock_offset_micros = info.clock_ahead_micros;
-        self.status.persistence = Some(info.persistence());
+        self.status.persistence = info.persistence();
         self.status.warnings = info.warnings();
         (self.status.probation, self.status.seat_by) = (None, None);
         self.status.failed_step = None;

@@ -11,13 +11,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
 use super::credentials::{Credentials, CredentialsRequest, text_of};
-use super::dial_error::{DialError, MAYBE_NOT_TLS, MAYBE_SLOW_PROVIDER};
+use super::dial_error::{DialError, DialFailure, MAYBE_NOT_TLS, MAYBE_SLOW_PROVIDER};
 use super::dial_settings::DialSettings;
 use super::error_reply::sanitize;
 use super::handshake::handshake;
 use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
-use crate::view::DialStep;
+use crate::view::{DialStep, ServerVersion};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -44,12 +44,24 @@ pub(crate) async fn dial(
     address: &Address,
     settings: &DialSettings,
     process_id: OwnerToken,
+) -> Result<DialedNode, DialFailure> {
+    let mut server = None;
+    let dialed = connect_and_login(address, settings, process_id, &mut server).await;
+    dialed.map_err(|error| DialFailure { error, server })
+}
+
+/// Connects and runs the handshake. Records which `server` replied, because a failure may follow.
+async fn connect_and_login(
+    address: &Address,
+    settings: &DialSettings,
+    process_id: OwnerToken,
+    server: &mut Option<ServerVersion>,
 ) -> Result<DialedNode, DialError> {
     let deadline = DialDeadline::after(settings.dial_timeout);
     let stream = connect(address, settings, deadline).await?;
     // Not before the connection is open, because a server that is down is dialed often.
     let credentials = credentials(address, settings, deadline, false).await?;
-    let error = match log_in(stream, address, &credentials, settings, process_id, deadline).await {
+    let error = match log_in(stream, address, &credentials, settings, process_id, deadline, server).await {
         Err(error @ DialError::Excluded(ExclusionReason::AuthFailed(_))) => error,
         outcome => return outcome,
     };
@@ -62,7 +74,7 @@ pub(crate) async fn dial(
         return Err(error);
     }
     let stream = connect(address, settings, deadline).await?;
-    log_in(stream, address, &fresh, settings, process_id, deadline).await
+    log_in(stream, address, &fresh, settings, process_id, deadline, server).await
 }
 
 /// The credentials for a new login on a living connection, or why there are none.
@@ -105,9 +117,10 @@ async fn log_in(
     settings: &DialSettings,
     process_id: OwnerToken,
     deadline: DialDeadline,
+    server: &mut Option<ServerVersion>,
 ) -> Result<DialedNode, DialError> {
     let mut connection = Connection::new(stream, credentials.secret());
-    let login = handshake(&mut connection, address, credentials, settings, process_id);
+    let login = handshake(&mut connection, address, credentials, settings, process_id, server);
     match with_deadline(DialStep::Login, deadline, login).await {
         Ok(server_info) => Ok(DialedNode { connection, server_info, valid_for: credentials.valid_for }),
         Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::view::DialStep;
+use crate::view::{DialStep, ServerVersion};
 use quorlock_proto::vote::ExclusionReason;
 
 /// Why a dial failed.
@@ -14,6 +14,14 @@ pub(crate) enum DialError {
     NotReady(Arc<str>),
     /// In this step, the connection failed or no reply came.
     NoReply(DialStep, Arc<str>),
+}
+
+/// A failed dial.
+#[derive(Debug)]
+pub(crate) struct DialFailure {
+    pub(crate) error: DialError,
+    /// The server, if it replied to `INFO`.
+    pub(crate) server: Option<ServerVersion>,
 }
 
 /// The hint in an error of the TLS handshake.

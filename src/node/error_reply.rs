@@ -80,11 +80,19 @@ impl ErrorReply {
     /// permissions.
     pub(super) fn unsupported_reason(&self) -> Option<Arc<str>> {
         let text = &self.redacted;
-        if let Some(reason) = text.strip_prefix("UNSUPPORTED ") {
-            return Some(format!("{reason}; use plain mode").into());
+        if let Some(fields) = text.strip_prefix("UNSUPPORTED ") {
+            return Some(
+                format!(
+                    "fenced mode cannot detect that it was restarted or promoted: its INFO lacks {fields}; {USE_PLAIN}"
+                )
+                .into(),
+            );
         }
         if self.is_not_for_scripts() {
-            return Some(format!("scripts may not run what fencing needs: {text}; use plain mode").into());
+            return Some(
+                format!("its scripts may not run what fencing needs, such as INFO: {text}; {USE_PLAIN}")
+                    .into(),
+            );
         }
         self.is_no_such_command()
             .then(|| format!("a command is missing that locks need: {text}; was it renamed?").into())
@@ -100,6 +108,10 @@ impl ErrorReply {
         self.raw.contains("max number of clients")
     }
 }
+
+/// What to do about a server that cannot serve fenced mode.
+pub(super) const USE_PLAIN: &str = "use another server, or plain mode (`Mode::Plain`, `--mode plain`), which \
+                                    has neither fencing nor probation";
 
 impl fmt::Debug for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use super::reply::Reply;
 use super::script;
 use super::server_info::ServerInfo;
 use crate::host::clock;
-use crate::view::DialStep;
+use crate::view::{DialStep, ServerVersion};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -37,6 +37,8 @@ enum Step {
     ProbeEvalSha,
     /// The node's marker.
     ReadMarker,
+    /// `TIME`, which scripts run too. A proxy that understands Redis may reject it, because it has no key.
+    ProbeProxy,
 }
 
 /// Why no more replies can be read.
@@ -46,13 +48,14 @@ enum ReplyError {
     Garbage,
 }
 
-/// Runs the handshake. Returns what the server reported, or why it cannot be used.
+/// Runs the handshake. Returns what the server reported, or why it cannot be used. Records which `server` it is.
 pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
     credentials: &Credentials,
     settings: &DialSettings,
     process_id: OwnerToken,
+    server: &mut Option<ServerVersion>,
 ) -> Result<ServerInfo, DialError> {
     let steps = steps(address, credentials, settings);
     for (_, command) in &steps {
@@ -67,6 +70,7 @@ pub(super) async fn handshake(
     // errors until after INFO.
     let mut deferred_error = None;
     let mut is_upgraded = address.uses_resp3;
+    let mut rejects_time = false;
     for (index, (step, _)) in steps.iter().enumerate() {
         // After its first reply, TLS is not the problem.
         let may_want_tls = may_want_tls && index == 0;
@@ -83,6 +87,9 @@ pub(super) async fn handshake(
             }
             (Step::UpgradeProtocol, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
+            (Step::ProbeProxy, reply) => {
+                rejects_time = matches!(reply, Reply::Error(error) if error.is_no_such_command());
+            }
             (Step::LoadScript, Reply::Error(error))
                 if error.is_permission_denied() || error.is_no_such_command() =>
             {
@@ -106,18 +113,23 @@ pub(super) async fn handshake(
             }
             (Step::Info, reply) => {
                 let text = bulk_text(&reply).ok_or_else(|| not_redis(false))?;
-                info = Some(ServerInfo::parse(&text, sent, clock::now()));
+                let parsed = ServerInfo::parse(&text, sent, clock::now());
+                *server = Some(parsed.server());
+                info = Some(parsed);
             }
             (Step::ReadMarker, reply) => {
                 let decoded = decode_marker(&reply);
-                marker = Some(decoded.reading.map_err(|_| not_redis(false))?);
+                marker = Some((decoded.reading.map_err(|_| not_redis(false))?, clock::now()));
                 fences_of_node = decoded.fences;
             }
             (Step::Login | Step::Database | Step::LoadScript | Step::ProbeEval | Step::ProbeEvalSha, _) => {}
         }
     }
     let mut info = info.ok_or_else(|| not_redis(false))?;
-    (info.marker, info.fences) = (marker, fences_of_node);
+    info.fences = fences_of_node;
+    if let Some((reading, received)) = marker {
+        info.set_marker(reading, received);
+    }
     match info.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
         None if info.is_loading() => return Err(DialError::NotReady("it is still loading its data".into())),
@@ -125,6 +137,12 @@ pub(super) async fn handshake(
     }
     if let Some(dial_error) = deferred_error {
         return Err(dial_error);
+    }
+    // Its scripts have run TIME and INFO.
+    if let Some(reading) = &info.marker
+        && (rejects_time || !info.is_of(&reading.incarnation))
+    {
+        return Err(DialError::Excluded(ExclusionReason::Unsupported(IS_PROXY.into())));
     }
     if is_upgraded {
         probe_wait_queue(connection, &mut info, process_id)
@@ -257,6 +275,7 @@ fn steps(address: &Address, credentials: &Credentials, settings: &DialSettings) 
     steps.push((Step::ProbeEvalSha, by_hash));
     if settings.is_fenced {
         steps.push((Step::ReadMarker, script::first_read_marker()));
+        steps.push((Step::ProbeProxy, cmd("TIME")));
     }
     steps
 }
@@ -303,6 +322,11 @@ const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +
                           do without fencing and probation (`Mode::Plain`, `--mode plain`)";
 const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:waiters:*`";
+
+/// Its connections may outlive a server that is restarted, so no vote would notice a restart.
+pub(crate) const IS_PROXY: &str = "a proxy that understands Redis replies in the place of the server, and hides that the server was \
+                        restarted: name the server's own address, or a TCP proxy for this one server; or use plain \
+                        mode (`Mode::Plain`, `--mode plain`), which has neither fencing nor probation";
 
 fn not_redis(may_want_tls: bool) -> DialError {
     let hint = if may_want_tls { format!(": {MAYBE_WANTS_TLS}") } else { String::new() };

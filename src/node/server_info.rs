@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::view::{Fences, NodeWarning, Persistence, ServerVersion};
-use quorlock_proto::marker::MarkerReading;
+use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
 /// What the handshake reported about a server: its `INFO`, its marker, and the results of probes.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerInfo {
-    /// The random id of the server process; empty if `INFO` lacks it.
+    /// The random id of the server process; empty if `INFO` lacks it. For Dragonfly it is the replication id, which
+    /// each of its processes draws.
     pub(crate) run_id: String,
     /// When the handshake's requests were sent, in one write.
     pub(crate) requested_at: DualTimestamp,
@@ -20,7 +21,8 @@ pub(crate) struct ServerInfo {
     /// is longer than the round trip of a single request.
     pub(crate) round_trip: Duration,
     /// How far the server's clock is ahead of this client's wall clock, in microseconds; negative if behind.
-    /// Half of `round_trip` is the largest error. `None` if `INFO` lacks the time.
+    /// Half of `round_trip` is the largest error. If `INFO` lacks the time, it is the marker reading's, with a
+    /// larger error; `None` in plain mode then.
     pub(crate) clock_ahead_micros: Option<i64>,
     /// The marker reading, set after `INFO` was parsed; `None` in plain mode.
     pub(crate) marker: Option<MarkerReading>,
@@ -42,11 +44,10 @@ impl ServerInfo {
         let info: HashMap<String, String> =
             lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         let round_trip = received.since(sent);
-        let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
         let server_micros = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
-        let clock_ahead_micros = server_micros.map(|micros| micros - middle_micros as i64);
+        let clock_ahead_micros = server_micros.map(|micros| clock_ahead_micros(micros, sent, received));
         Self {
-            run_id: info.get("run_id").cloned().unwrap_or_default(),
+            run_id: run_id(&info).cloned().unwrap_or_default(),
             requested_at: sent,
             round_trip,
             clock_ahead_micros,
@@ -56,6 +57,13 @@ impl ServerInfo {
             write_error: None,
             info,
         }
+    }
+
+    /// Sets the marker reading, which was received at `received`. Its time serves where `INFO` lacks one.
+    pub(super) fn set_marker(&mut self, reading: MarkerReading, received: DualTimestamp) {
+        let ahead_micros = clock_ahead_micros(reading.micros as i64, self.requested_at, received);
+        self.clock_ahead_micros.get_or_insert(ahead_micros);
+        self.marker = Some(reading);
     }
 
     /// The reason to exclude the server, if `INFO` shows one.
@@ -74,6 +82,11 @@ impl ServerInfo {
         (!matches!(self.field("role"), "" | "master")).then_some(ExclusionReason::Replica)
     }
 
+    /// Whether the server that sent `INFO` also ran the script that read this incarnation (`lua/read_marker.lua`).
+    pub(super) fn is_of(&self, incarnation: &Incarnation) -> bool {
+        incarnation.run_id() == self.run_id
+    }
+
     /// Whether the server is still loading its data from disk.
     pub(super) fn is_loading(&self) -> bool {
         self.field("loading") == "1"
@@ -88,15 +101,24 @@ impl ServerInfo {
             None if self.info.contains_key("mvcc_depth") => ("KeyDB", self.field("redis_version")),
             None => ("Redis", self.field("redis_version")),
         };
-        ServerVersion { name, version: version.to_owned() }
+        ServerVersion { name, version: version.to_owned(), service: self.service() }
     }
 
-    /// Whether it writes an append-only file.
-    pub(crate) fn persistence(&self) -> Persistence {
-        if self.field("aof_enabled") == "1" {
-            Persistence::AppendOnlyFile
-        } else {
-            Persistence::NoAppendOnlyFile
+    fn service(&self) -> Option<&'static str> {
+        let is_named = |(field, value, _): &&(&str, &str, &str)| {
+            self.info.get(*field).is_some_and(|text| value.is_empty() || text == value)
+        };
+        SERVICES.iter().find(is_named).map(|(_, _, service)| *service)
+    }
+
+    /// Whether it writes an append-only file; `None` if `INFO` does not say.
+    pub(crate) fn persistence(&self) -> Option<Persistence> {
+        match self.field("aof_enabled") {
+            "1" => Some(Persistence::AppendOnlyFile),
+            "0" => Some(Persistence::NoAppendOnlyFile),
+            // It has snapshots, and nothing that keeps each write.
+            _ if self.info.contains_key("dragonfly_version") => Some(Persistence::NoAppendOnlyFile),
+            _ => None,
         }
     }
 
@@ -123,13 +145,33 @@ impl ServerInfo {
     }
 }
 
+/// How far a server's clock is ahead, if it read this time between `sent` and `received`.
+fn clock_ahead_micros(server_micros: i64, sent: DualTimestamp, received: DualTimestamp) -> i64 {
+    let middle = sent.plus(received.since(sent) / 2);
+    server_micros - (middle.wall_nanos() / 1000) as i64
+}
+
+fn run_id(info: &HashMap<String, String>) -> Option<&String> {
+    let is_dragonfly = info.contains_key("dragonfly_version");
+    info.get("run_id").or_else(|| info.get("master_replid").filter(|_| is_dragonfly))
+}
+
+/// Services: an `INFO` field, its value (empty for any), and the service's name.
+const SERVICES: [(&str, &str, &str); 4] = [
+    ("os", "Amazon ElastiCache", "Amazon ElastiCache"),
+    ("os", "Amazon MemoryDB", "Amazon MemoryDB"),
+    ("rlec_version", "", "Redis Enterprise"),
+    ("upstash_version", "", "Upstash"),
+];
+
 /// Products that are compatible with Redis: the `INFO` field with the product's own version, and its name.
-const OWN_VERSIONS: [(&str, &str); 5] = [
+const OWN_VERSIONS: [(&str, &str); 6] = [
     ("valkey_version", "Valkey"),
     ("dragonfly_version", "Dragonfly"),
     ("dfly_version", "Dragonfly"),
     ("kvrocks_version", "Kvrocks"),
     ("garnet_version", "Garnet"),
+    ("upstash_version", "Upstash"),
 ];
 
 #[cfg(test)]
@@ -159,9 +201,41 @@ mod tests {
             ("version:2.9.0\r\nkvrocks_version:2.9.0\r\nredis_version:4.0.0", "Kvrocks 2.9.0"),
             ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
             ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
+            ("redis_version:6.2.6\r\nupstash_version:1.10.5", "Upstash 1.10.5"),
         ] {
             assert_eq!(server_info(info).server().to_string(), name);
         }
+    }
+
+    #[test]
+    fn services_are_recognized() {
+        for (info, service) in [
+            ("redis_version:7.1.0\r\nos:Amazon ElastiCache", Some("Amazon ElastiCache")),
+            ("redis_version:7.4.0\r\nrlec_version:7.22.0-216", Some("Redis Enterprise")),
+            ("redis_version:7.0.15\r\nos:Linux 6.1.0 x86_64", None),
+        ] {
+            assert_eq!(server_info(info).server().service, service);
+        }
+    }
+
+    #[test]
+    fn the_reply_to_info_is_compared_with_what_scripts_read() {
+        let is_of = |info: &str, incarnation: &str| server_info(info).is_of(&Incarnation::new(incarnation));
+        assert!(is_of("run_id:abc\r\nmaster_replid:def", "abc:def"));
+        assert!(!is_of("run_id:other\r\nmaster_replid:def", "abc:def"));
+        assert!(!is_of("master_replid:def", "def:p1"), "only Dragonfly draws it at each start");
+        assert!(is_of("dragonfly_version:df-v2.0.0\r\nmaster_replid:def", "def:p1:s2"));
+    }
+
+    #[test]
+    fn persistence_is_unknown_if_info_does_not_show_it() {
+        assert_eq!(server_info("aof_enabled:1").persistence(), Some(Persistence::AppendOnlyFile));
+        assert_eq!(server_info("aof_enabled:0").persistence(), Some(Persistence::NoAppendOnlyFile));
+        assert_eq!(
+            server_info("dragonfly_version:df-v2.0.0").persistence(),
+            Some(Persistence::NoAppendOnlyFile)
+        );
+        assert_eq!(server_info("kvrocks_version:2.17.0").persistence(), None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ mod tests {
             (
                 Event::NodeUp {
                     node: node(),
-                    server: ServerVersion { name: "Redis", version: "7".into() },
+                    server: ServerVersion { name: "Redis", version: "7".into(), service: None },
                     round_trip: remaining,
                 },
                 "quorlock::node",

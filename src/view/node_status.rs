@@ -37,7 +37,8 @@ pub struct NodeStatus {
     pub state: NodeState,
     /// The server's name and version; `None` until it was reached once.
     pub server: Option<ServerVersion>,
-    /// The run id of its process; empty until it was reached once.
+    /// The run id of its process; empty until it was reached once, and if it has none. Dragonfly's is its replication
+    /// id.
     pub run_id: String,
     /// The round trip of a request and its reply in the last handshake.
     #[cfg_attr(
@@ -52,7 +53,7 @@ pub struct NodeStatus {
     /// behind. Exact to half a round trip.
     #[cfg_attr(feature = "serde", serde(rename = "clock_offset_us"))]
     pub clock_offset_micros: Option<i64>,
-    /// Whether its data survives a restart; `None` until it was reached once.
+    /// Whether its data survives a restart; `None` until it was reached once, and if it does not say.
     pub persistence: Option<Persistence>,
     /// Problems that endanger locks on it, or slow them.
     pub warnings: Vec<NodeWarning>,
@@ -143,6 +144,9 @@ pub struct ServerVersion {
     pub name: &'static str,
     /// Its own version number.
     pub version: String,
+    /// The provider's service, if the server names it: `Amazon ElastiCache`, `Redis Enterprise` and others.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub service: Option<&'static str>,
 }
 
 /// A node's seat in the roster of its lock cluster. A server that may have lost data takes it again.
@@ -364,7 +368,9 @@ impl fmt::Display for NodeStatus {
 
 impl fmt::Display for ServerVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
+        f.write_str(self.name)?;
+        // A proxy may hide the version.
+        if self.version.is_empty() { Ok(()) } else { write!(f, " {}", self.version) }
     }
 }
 

@@ -5,6 +5,7 @@ mod cleanup;
 mod clock_jumps;
 mod credentials;
 mod dialing;
+#[allow(dead_code, reason = "the command's tests use the rest")]
 mod emulated_server;
 mod events;
 mod faults;

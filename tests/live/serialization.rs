@@ -47,7 +47,9 @@ async fn the_json_of_a_held_and_released_lock_names_replies_in_snake_case() {
 
         let status = json_of(&redlock.node_status().await);
         for node in status.as_array().expect("a list") {
-            assert_eq!((&node["state"], &node["server"]["name"]), (&json!("up"), &json!("Redis")), "{node}");
+            assert_eq!(node["state"], json!("up"), "{node}");
+            let name = node["server"]["name"].as_str().unwrap_or_default();
+            assert!(["Redis", "Valkey"].contains(&name), "{node}");
             assert_eq!(node["persistence"], json!("append_only_file"), "{node}");
         }
     }

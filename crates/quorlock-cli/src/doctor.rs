@@ -1,5 +1,6 @@
 //! `quorlock doctor`: checks every node, and names each problem with its fix.
 
+mod provider;
 mod roster;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::config::{self, Cluster};
 use crate::exit::Failure;
 use crate::nodes::{self, NOT_INITIALIZED, NodeView, state_for_people};
 use crate::output::{print, print_json};
+use provider::Provider;
 
 /// An observation about the nodes, and what to do about it.
 #[derive(Serialize)]
@@ -93,7 +95,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let can_acquire = !matches!(probed, Err(ProbeFailure::Acquire(_)));
     for (index, inspection) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, NodeReply::Excluded(reason)) = (&nodes[index].state, &inspection.reply) {
-            findings[index].push(problem(fix_for(reason)));
+            findings[index].push(problem(Provider::of(&nodes[index]).fix_for(reason)));
         }
     }
     let mut general = Vec::new();
@@ -117,8 +119,11 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     }
     general.extend(roster::list_finding(&nodes));
     general.extend(roster::settings_finding(&nodes, own_quorum, max_ttl, fencing_retention));
-    if findings.iter().flatten().any(lacks_permissions) {
-        general.push(problem(PERMISSIONS.to_owned()));
+    let lacking = nodes.iter().zip(&findings).find(|(_, findings)| findings.iter().any(lacks_permissions));
+    if let Some((node, _)) = lacking {
+        let place = Provider::of(node).permissions;
+        general
+            .push(problem(format!("grant the user all permissions that locks need{place}: {PERMISSIONS}")));
     }
     if nodes.len() % 2 == 0 {
         general.push(warning(
@@ -199,7 +204,7 @@ fn examine(
     (is_uninitialized, is_to_fix): (bool, bool),
     max_ttl: Option<Duration>,
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let (provider, mut findings) = (Provider::of(node), Vec::new());
     match &node.state {
         NodeState::Down { reason: cause, .. } => {
             findings.push(problem(format!("{cause}{}", advice_on(node.failed_step))));
@@ -213,27 +218,32 @@ fn examine(
         // The warning below names the policy.
         NodeState::Excluded(ExclusionReason::EvictionEnabled)
             if node.warnings.iter().any(|it| matches!(it, NodeWarning::EvictionPolicy(_))) => {}
-        NodeState::Excluded(reason) => findings.push(problem(fix_for(reason))),
+        NodeState::Excluded(reason) => findings.push(problem(provider.fix_for(reason))),
         NodeState::Unverified(Some(failure)) => findings.push(problem(failure.to_string())),
         // It ends by itself.
         NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::problem_of(node).map(warning)),
         _ => findings.push(problem("no reply yet: check that the server is responsive".to_owned())),
     }
-    findings.extend(node.warnings.iter().map(|warning| problem(warning.to_string())));
-    findings.extend(node.clock_offset_micros.and_then(|micros| clock_finding(micros, max_ttl)));
+    findings.extend(node.warnings.iter().map(|warning| {
+        problem(match warning {
+            NodeWarning::EvictionPolicy(_) => format!("{warning} {}", provider.noeviction),
+            _ => warning.to_string(),
+        })
+    }));
+    let clock = |micros| clock_finding(micros, max_ttl, provider.clock);
+    findings.extend(node.clock_offset_micros.and_then(clock));
     if node.persistence == Some(Persistence::NoAppendOnlyFile) {
-        findings.push(warning(
-            "forgets its locks, its fencing numbers and its lock cluster when it restarts: set appendonly yes and \
-             appendfsync always"
-                .to_owned(),
-        ));
+        findings.push(warning(format!(
+            "forgets its locks, its fencing numbers and its lock cluster when it restarts: {}",
+            provider.persistence
+        )));
     }
     findings
 }
 
 /// The finding on a node's clock offset. Locks depend on the clock's speed alone; the order of fencing
 /// numbers depends on its time too, once nodes lose them (see `quorlock::safety`).
-fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding> {
+fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>, fix: &str) -> Option<Finding> {
     let offset = Duration::from_micros(ahead_micros.unsigned_abs());
     let seconds = ahead_micros as f64 / 1e6;
     // Plain locks have no fencing numbers.
@@ -247,13 +257,13 @@ fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding
     if offset > max_ttl.saturating_sub(TOLERANCE) / 2 {
         return Some(problem(format!(
             "its clock is {seconds:+.1} s from this machine's, about half the max ttl or more: fencing numbers may fall \
-             when nodes lose theirs; synchronize the clock (chrony, or another time service)"
+             when nodes lose theirs; {fix}"
         )));
     }
     (offset > TOLERANCE).then(|| {
         warning(format!(
             "its clock is {seconds:+.1} s from this machine's, more than the {} ms that fencing numbers tolerate: locks cost \
-             another round trip; synchronize the clock (chrony, or another time service)",
+             another round trip; {fix}",
             TOLERANCE.as_millis()
         ))
     })
@@ -273,20 +283,6 @@ fn advice_on(failed_step: Option<DialStep>) -> &'static str {
 /// Whether a node reports a missing permission. Servers name one at a time, with different wording.
 fn lacks_permissions(finding: &Finding) -> bool {
     ["permission missing", "grant the user"].iter().any(|text| finding.message.contains(text))
-}
-
-fn fix_for(reason: &ExclusionReason) -> String {
-    let fix = match reason {
-        ExclusionReason::AuthFailed(_) => {
-            "check the user and the password (--username, --password-file, --password-command, or the URL)"
-        }
-        ExclusionReason::ClusterMismatch(_) => {
-            "give all clients the same --nodes; to change nodes, quorum or max ttl, see `quorlock reconfigure`"
-        }
-        ExclusionReason::EvictionEnabled => "until then it casts no vote",
-        _ => return reason.to_string(),
-    };
-    format!("{reason}; {fix}")
 }
 
 fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding], problems: usize) -> String {
@@ -347,7 +343,7 @@ fn millis(span: Duration) -> String {
 }
 
 /// All permissions at once, because servers name missing ones one by one.
-const PERMISSIONS: &str = "grant the user all permissions that locks need: ACL SETUSER … ~* &quorlock:waiters:* +set +get +del +pexpire +pttl \
+const PERMISSIONS: &str = "ACL SETUSER … ~* &quorlock:waiters:* +set +get +del +pexpire +pttl \
                       +time +eval +evalsha +script|load +info +client|setname +subscribe +publish +zadd +zrange \
                       +zrem +zscore +scan +dbsize";
 const PROBE_TTL: Duration = Duration::from_secs(2);
@@ -363,7 +359,7 @@ mod tests {
     #[test]
     fn a_clock_offset_is_a_warning_and_a_large_one_a_problem() {
         let finding = |millis: i64, longest: Option<u64>| {
-            clock_finding(millis * 1_000, longest.map(Duration::from_secs))
+            clock_finding(millis * 1_000, longest.map(Duration::from_secs), "synchronize the clock")
         };
         assert!([-250, 0, 250].iter().all(|millis| finding(*millis, Some(30)).is_none()));
         for millis in [-14_000, -300, 300, 14_000] {

@@ -131,6 +131,12 @@ impl Incarnation {
         &self.0
     }
 
+    /// The part that identifies the process.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+
     /// Whether this is the same server with the same data.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::link::LinkEvent;
 use super::Driver;
-use crate::node::{DecodedReply, DialError, Reply, ServerInfo, decode, decode_marker};
+use crate::node::{DecodedReply, DialError, IS_PROXY, Reply, ServerInfo, decode, decode_marker};
 use crate::observe::Event;
 use crate::view::{ClusterSettings, LeaseDeadline, NodeStatus, NodeWarning, SeatStatus};
 use quorlock_proto::clock_monitor::ClockAnomaly;
@@ -61,6 +61,11 @@ impl Driver {
                 Err(error) => break error.to_string(),
             };
             let Some(kind) = self.coordinator.next_reply_kind(node) else {
+                // An earlier reply made the coordinator give up the connection. Its queued `Redial` closes it, and
+                // reports that cause.
+                if self.coordinator.cause_of_disconnection(node).is_some() {
+                    return;
+                }
                 break "a reply that matches no request".to_owned();
             };
             let redial_reason = if kind == RequestKind::ReadMarker {
@@ -89,6 +94,13 @@ impl Driver {
         let decoded = decode_marker(reply);
         self.is_status_dirty |=
             decoded.is_command_denied && self.links[node.index()].on_permission_denied(now);
+        // A connection belongs to one process, unless a proxy keeps it.
+        if let Ok(reading) = &decoded.reading
+            && !self.links[node.index()].is_of(&reading.incarnation)
+        {
+            self.exclude(node, ExclusionReason::Unsupported(IS_PROXY.into()), now);
+            return None;
+        }
         self.coordinator.on_marker_reading(node, decoded.reading, now);
         self.is_status_dirty |= self.note_vacating();
         if let Some(fences) = decoded.fences {

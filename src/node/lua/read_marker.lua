@@ -29,8 +29,7 @@
 --   fences       about how many fences are kept here; -1: unknown
 --   length       the average length of their keys in bytes
 --   memory       the memory limit in bytes; 0: no limit
--- or the error reply of a command that the server rejected, or one that begins with UNSUPPORTED: INFO lacks
--- a required field.
+-- or the error reply of a command that the server rejected, or UNSUPPORTED and the fields that INFO lacks.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -42,11 +41,39 @@ if role and role ~= 'master' then
 end
 -- Every event that may have removed a key changes the incarnation. A restart changes the run id, a change of
 -- role the replication id. The other counters are appended only if they are not 0.
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local data = string.match(replication, 'master_replid:(%x+)')
-if not (role and run and data) then
-    local missing = not role and 'role' or not run and 'run_id' or 'master_replid'
-    return redis.error_reply('UNSUPPORTED cannot tell a restart: INFO shows no ' .. missing)
+local server = redis.call('INFO', 'server')
+local run, data = string.match(server, 'run_id:(%x+)'), string.match(replication, 'master_replid:(%x+)')
+local is_dragonfly = string.find(server, 'dragonfly_version:', 1, true)
+local is_garnet = string.find(server, 'garnet_version:', 1, true)
+-- The id of Garnet is 0. Outside a cluster, its role never changes. Elsewhere, 0 would hide a change of role.
+if data and not is_garnet and not string.find(data, '[^0]') then
+    data = nil
+end
+-- The commands that replace data without a trace in the ids.
+local replacing, commandstats, log = {'swapdb', 'flushall'}, nil, true
+if is_dragonfly and data then
+    -- Dragonfly draws its replication id at each start and keeps it when its role changes. So this id is the run
+    -- id, and the commands that change the role or load a snapshot are counted.
+    run, data = run or data, 'p' .. (string.match(server, 'process_id:(%d+)') or '')
+    replacing = {'swapdb', 'flushall', 'replicaof', 'slaveof', 'addreplicaof', 'repltakeover', 'dfly'}
+    commandstats = string.lower(redis.call('INFO', 'commandstats'))
+elseif is_garnet then
+    -- When its memory is full, Garnet drops the oldest keys, without a policy that INFO shows. Then these addresses of
+    -- its log move, and after a flush. It counts commands if configured to, and its first versions cannot.
+    log = nil
+    for first, head in string.gmatch(redis.call('INFO', 'store'), 'Log%.BeginAddress:(%d+).-Log%.HeadAddress:(%d+)') do
+        log = string.format('%s:%s-%s', log or '', first, head)
+    end
+    data = data and data .. (log or '')
+    commandstats = redis.pcall('INFO', 'commandstats')
+    commandstats = type(commandstats) == 'string' and commandstats or ''
+end
+if not (role and run and data and log) then
+    local missing, fields = {}, {{role, 'role'}, {run, 'run_id'}, {data, 'master_replid'}, {log, 'Log.HeadAddress'}}
+    for _, field in ipairs(fields) do
+        missing[#missing + 1] = not field[1] and field[2] or nil
+    end
+    return redis.error_reply('UNSUPPORTED ' .. table.concat(missing, ', '))
 end
 local incarnation = run .. ':' .. data
 -- Keys may have been evicted between two readings. They are lost, as after a restart.
@@ -55,8 +82,9 @@ if evicted and evicted ~= '0' then
     incarnation = incarnation .. ':' .. evicted
 end
 -- Data with an older marker may have replaced the data: swapped in, or restored after a flush.
-local commandstats, replacements = redis.call('INFO', 'commandstats'), 0
-for _, command in ipairs({'swapdb', 'flushall'}) do
+commandstats = commandstats or redis.call('INFO', 'commandstats')
+local replacements = 0
+for _, command in ipairs(replacing) do
     replacements = replacements + (string.match(commandstats, 'cmdstat_' .. command .. ':calls=(%d+)') or 0)
 end
 if replacements > 0 then

@@ -3,6 +3,9 @@
 mod bench;
 mod chaos;
 mod dev;
+#[path = "../../../../tests/live/emulated_server.rs"]
+#[allow(dead_code, reason = "the library's tests use the rest")]
+mod emulated_server;
 mod exit_codes;
 mod fence;
 mod force_release;
@@ -29,6 +32,7 @@ mod reconfigure;
 mod rosters;
 mod run;
 mod secrets;
+mod services;
 mod settings;
 mod terminal;
 mod tty_interrupts;

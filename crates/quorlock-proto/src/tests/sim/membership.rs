@@ -79,7 +79,7 @@ impl Sim<'_> {
                 .all(is_other)
             && record.was_member;
         if has_other_list || is_outsider {
-            self.check_other_list_writes(node, client, record_before, &record);
+            self.check_other_list_writes(node, client, record_before.as_ref(), &record);
         }
         if let Some((_, proposal)) = &record.accepted {
             self.oracle.proposals.insert(proposal.clone());

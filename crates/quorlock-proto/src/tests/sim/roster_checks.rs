@@ -41,10 +41,10 @@ impl Sim<'_> {
         &mut self,
         node: usize,
         client: usize,
-        before: Option<Record>,
+        before: Option<&Record>,
         after: &Record,
     ) {
-        let rosters = || before.iter().chain([after]).filter_map(|it| it.roster.as_ref());
+        let rosters = || before.into_iter().chain([after]).filter_map(|it| it.roster.as_ref());
         let is_chosen = |it: &Roster| {
             self.oracle.rosters.get(&(it.cluster, it.epoch)).is_some_and(|known| **known == *it)
         };
@@ -56,9 +56,9 @@ impl Sim<'_> {
         };
         let is_known = |it: &Arc<Roster>| self.oracle.proposals.contains(it) || is_chosen(it);
         let proposal = after.accepted.as_ref().map(|(_, it)| it);
-        let gives_seat = before.as_ref().is_none_or(|before| before.seat != after.seat)
+        let gives_seat = before.is_none_or(|before| before.seat != after.seat)
             || proposal.is_some_and(|it| !is_known(it) && !is_unchanged(it))
-            || before.as_ref().is_some_and(|it| it.roster != after.roster)
+            || before.is_some_and(|it| it.roster != after.roster)
                 && !after.roster.as_ref().is_some_and(is_known);
         if gives_seat {
             let message = format!("client {client}, which has another list, has changed node {node}");
