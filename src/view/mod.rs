@@ -7,6 +7,7 @@ mod fences;
 mod grouping;
 mod node_reply;
 mod node_status;
+mod node_warning;
 #[cfg(feature = "serde")]
 mod serialize_time;
 
@@ -17,6 +18,5 @@ pub use fences::Fences;
 pub(crate) use grouping::describe_states;
 pub use node_reply::{NodeReplies, NodeReply};
 pub(crate) use node_status::NodeStatusList;
-pub use node_status::{
-    NodeState, NodeStatus, NodeWarning, Persistence, Probation, SeatStatus, ServerVersion,
-};
+pub use node_status::{NodeState, NodeStatus, Persistence, Probation, SeatStatus, ServerVersion};
+pub use node_warning::NodeWarning;

@@ -52,6 +52,19 @@ fn a_held_lock_survives_an_exchange_and_the_new_node_votes_after_its_probation()
     assert!(world.has_key_of(0, lock) && world.has_key_of(1, lock) && !world.has_key_of(3, lock));
 }
 
+/// It has read only one node since the step. It must not wait for its regular readings of the others: renewals would fail
+/// meanwhile.
+#[test]
+fn a_client_with_the_earlier_list_that_learns_of_a_step_reads_the_other_members_at_once() {
+    let mut world = with_spares(1);
+    world.reconfigure(&[0, 1, 3], (None, None), false);
+    world.run_for(SETTLING);
+    world.disconnect(ALICE, 1);
+    world.connect(ALICE, 1);
+    world.deliver_all();
+    assert!(is_voting(&world, ALICE, 0) && is_voting(&world, ALICE, 1));
+}
+
 #[test]
 fn each_step_waits_until_the_locks_before_it_have_ended() {
     let mut world = with_spares(2);

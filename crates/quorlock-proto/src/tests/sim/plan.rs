@@ -261,7 +261,7 @@ impl Plan {
 
     /// The settings by which nodes keep fences for the longest time.
     pub(super) fn longest_config(&self) -> LockClusterConfig {
-        let max_ttl = self.longest_ttl();
+        let max_ttl = self.largest_max_ttl();
         LockClusterConfig::new(self.quorum, max_ttl).with_retention(min_retention(max_ttl))
     }
 

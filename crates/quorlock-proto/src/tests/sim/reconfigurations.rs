@@ -81,12 +81,12 @@ impl Plan {
     }
 
     /// The longest max TTL that may be in force.
-    pub(super) fn longest_ttl(&self) -> Duration {
+    pub(super) fn largest_max_ttl(&self) -> Duration {
         self.max_ttls().max().unwrap_or(self.max_ttl)
     }
 
     pub(super) fn longest_ttl_nanos(&self) -> u64 {
-        self.longest_ttl().as_nanos() as u64
+        self.largest_max_ttl().as_nanos() as u64
     }
 
     pub(super) fn shortest_max_ttl_nanos(&self) -> u64 {

@@ -118,7 +118,8 @@ impl Sim<'_> {
 
     /// Draws a TTL: where the max TTL may change, sometimes one that is too long.
     fn draw_ttl(&mut self, client: usize) -> Duration {
-        let (min, max) = (self.plan.min_ttl.as_millis() as u64, self.plan.longest_ttl().as_millis() as u64);
+        let (min, max) =
+            (self.plan.min_ttl.as_millis() as u64, self.plan.largest_max_ttl().as_millis() as u64);
         let ttl = ms(self.rng.log_uniform(min, max));
         let is_cut =
             self.plan.reconfigures() && (self.phase != SimPhase::Faults || self.rng.chance_permille(900));
