@@ -65,7 +65,7 @@ const WARNING_SHARE: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
-    use super::super::node_status::NodeWarning;
+    use super::super::node_warning::NodeWarning;
     use super::*;
 
     #[test]
