@@ -306,9 +306,11 @@ impl PendingCalls {
                 let _ = reply.send(Err(failure));
             }
             AttemptEvent::Won { deadline, confirmed, fencing_number, rounds } => {
-                let Some(owner) = coordinator.owner_hash(id) else { return };
+                let (Some(owner), Some(ttl)) = (coordinator.owner_hash(id), coordinator.lease_ttl(id)) else {
+                    return;
+                };
                 let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let lease = Arc::new(SharedLease::new(key.clone(), deadline, confirmed, owner, token));
+                let lease = Arc::new(SharedLease::new(key.clone(), (deadline, ttl), confirmed, owner, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&lease)));
                 if reply.send(Ok(lease)).is_err() {
                     // The caller dropped its future at the moment of success.
@@ -342,7 +344,7 @@ impl PendingCalls {
                 return;
             }
             LeaseEvent::Renewed(deadline) => {
-                lease.renew(deadline);
+                lease.renew(deadline, coordinator.lease_ttl(id).unwrap_or_else(|| lease.ttl()));
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key: key(), remaining }));

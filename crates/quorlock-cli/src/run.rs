@@ -42,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok((guard, ttl)) => under_lock(&args, guard, client, ttl, &mut signals).await,
+        Ok(guard) => under_lock(&args, guard, client, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
@@ -61,11 +61,10 @@ async fn under_lock(
     args: &RunArgs,
     guard: Guard,
     client: Option<Redlock>,
-    ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
-    let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
+    let outcome = command::run(args, &guard, &redlock, signals).await;
     let (was_valid, remaining) = (guard.is_valid(), guard.remaining());
     // After a failure, do not wait long for silent nodes: the lock expires there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
@@ -107,13 +106,14 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard and the ttl. The client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. The client stays in `client`, so that it can be shut down if
+/// this future is dropped.
 async fn acquire(
     args: &RunArgs,
     builder: RedlockBuilder,
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<(Guard, Duration), Failure> {
+) -> Result<Guard, Failure> {
     let (sender, mut events) = watch::channel(AttemptEvents::default());
     let builder = builder.on_event(move |event| AttemptEvents::on_event(&sender, event));
     // A wait beyond the range of the clock has no end.
@@ -210,7 +210,7 @@ async fn acquire(
         }
     };
     match acquired {
-        Ok(guard) => Ok((guard, ttl)),
+        Ok(guard) => Ok(guard),
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }

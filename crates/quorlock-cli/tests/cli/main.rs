@@ -29,6 +29,7 @@ mod rosters;
 mod run;
 mod secrets;
 mod settings;
+mod shorter_max_ttl;
 mod terminal;
 mod tty_interrupts;
 mod tty_jobs;
