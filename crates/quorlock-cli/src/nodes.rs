@@ -74,6 +74,18 @@ pub(crate) fn has_other_list(nodes: &[NodeStatus]) -> bool {
     nodes.iter().filter_map(|node| node.seat.as_ref()).any(|seat| !seat.same_node_list)
 }
 
+/// Whether the server at this address cannot be in one list with the others.
+pub(crate) const fn is_misplaced(node: &NodeStatus) -> bool {
+    matches!(
+        node.state,
+        NodeState::Excluded(
+            ExclusionReason::RedisClusterNode
+                | ExclusionReason::DuplicateServer(_)
+                | ExclusionReason::ClusterMismatch(_)
+        )
+    )
+}
+
 /// Messages of nodes, each with the addresses of all nodes that it is from.
 pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();

@@ -154,7 +154,7 @@ async fn acquire(
     };
     let redlock = client.insert(redlock);
     if !args.quiet {
-        tokio::spawn(messages::report_other_list(redlock.clone()));
+        tokio::spawn(messages::report_wrong_list(redlock.clone()));
     }
     let ttl = match redlock.max_ttl() {
         Some(longest) if ttl > longest && args.ttl.is_some() => {
