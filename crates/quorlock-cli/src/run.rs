@@ -173,14 +173,7 @@ async fn acquire(
     // it may change.
     let mut inspect_at = (!reporter.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
-        let obstacles = async {
-            if events.changed().await.is_err() {
-                // The sender is gone: no more events.
-                std::future::pending::<()>().await;
-            }
-            // After a lost connection, the reason is known once the node is dialed again.
-            (events.borrow_and_update().clone(), redlock.node_status().await)
-        };
+        let failed_attempt = waiting::failed_attempt(&mut events, redlock.node_status());
         let holders = async {
             match inspect_at {
                 Some(at) => sleep_until(at).await,
@@ -191,7 +184,7 @@ async fn acquire(
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
-            (events, nodes) = obstacles => {
+            (events, nodes) = failed_attempt => {
                 if let Some((kind, message)) = events.obstacle(&nodes, redlock.quorum()) {
                     reporter.report(kind, &message);
                 }
