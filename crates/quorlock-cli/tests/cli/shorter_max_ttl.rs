@@ -2,7 +2,7 @@
 
 use std::process::Child;
 
-use crate::world::{World, output_of, send, wait_until};
+use crate::world::{World, json, output_of, send, wait_until};
 
 /// Starts `run` for a lock of 6 s, whose command runs until there is a file `stop`.
 fn start(world: &World, options: &[&str]) -> Child {
@@ -33,6 +33,11 @@ fn a_command_runs_on_when_the_max_ttl_becomes_shorter_than_its_margins() {
     world.write("stop", "");
     let ended = output_of(run);
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    // The probe is no longer than the max ttl of this client, and than the one in force.
+    for max_ttl in ["6s", "1s"] {
+        let doctor = json(&world.output(&["doctor", "--json", "--max-ttl", max_ttl]));
+        assert_eq!(doctor["can_acquire"], true, "{doctor}");
+    }
     send(&reconfigure, rustix::process::Signal::TERM);
     output_of(reconfigure);
 }
