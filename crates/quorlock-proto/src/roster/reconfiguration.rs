@@ -106,12 +106,11 @@ impl Reconfiguration {
         current: &Roster,
         list: &NodeList,
         (servers, voting): (&[ServerView], NodeSet),
-        now_millis: u64,
     ) -> Result<Roster, Wait> {
         let (next, after) = if list.nodes() == self.to {
             (self.with_next_setting(current)?, self.to)
         } else {
-            self.with_next_list(current, list, (servers, voting), now_millis)?
+            self.with_next_list(current, list, (servers, voting))?
         };
         // If all vote and still too few are left, no other order is better: one node that becomes two.
         let is_enough = next.config.quorum().is_met(after.and(list.nodes()).and(voting).len());
@@ -127,7 +126,6 @@ impl Reconfiguration {
         current: &Roster,
         list: &NodeList,
         (servers, voting): (&[ServerView], NodeSet),
-        now_millis: u64,
     ) -> Result<(Roster, NodeSet), Wait> {
         let (add, remove) = (self.to_add(list), list.nodes().without(self.to));
         // A node that does not vote is the first to go.
@@ -148,9 +146,7 @@ impl Reconfiguration {
         let mut seats = alloc::vec![Seat::default(); nodes.len()];
         for node in nodes.iter() {
             seats[next_list.position(node)] = match added {
-                Some((new, SeatId(id))) if new == node => {
-                    Seat { id: Some(SeatId(id)), changed_millis: now_millis, changes: 0 }
-                }
+                Some((new, SeatId(id))) if new == node => Seat { id: Some(SeatId(id)), ..Seat::default() },
                 _ => current.seats.get(list.position(node)).copied().unwrap_or_default(),
             };
         }
