@@ -131,7 +131,10 @@ impl PendingCalls {
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
-            DriverCommand::Acquire { id, spec, policy, reply } => {
+            DriverCommand::Acquire { id, mut spec, policy, is_ttl_shortened, reply } => {
+                if is_ttl_shortened {
+                    spec.params = spec.params.at_most(coordinator.max_ttl());
+                }
                 self.calls
                     .insert(id, PendingCall { key: spec.key.clone(), caller: ReplyTo::Acquiring(reply) });
                 coordinator.acquire(id, spec, policy, entropy::owner_token(), now);

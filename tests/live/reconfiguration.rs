@@ -133,6 +133,11 @@ async fn the_quorum_and_the_max_ttl_change_under_a_held_lock() {
     assert!(error.to_string().contains("longer than the lock cluster's max ttl of 500ms"), "{error}");
     let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
     guard.release().await.expect("held until then");
+    for mutex in [redlock.mutex("k"), redlock.mutex("k").ttl_at_most(secs(60))] {
+        let guard = mutex.acquire().await.expect("the ttl is shortened");
+        assert_eq!(guard.ttl(), millis(500));
+        guard.release().await.expect("held until then");
+    }
 }
 
 #[tokio::test]

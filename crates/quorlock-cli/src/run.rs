@@ -156,14 +156,13 @@ async fn acquire(
     if !args.quiet {
         tokio::spawn(messages::report_wrong_list(redlock.clone()));
     }
-    let ttl = match redlock.max_ttl() {
-        Some(longest) if ttl > longest && args.ttl.is_some() => {
-            return Err(messages::ttl_too_long(&args.name, ttl, longest));
-        }
-        longest => longest.map_or(ttl, |longest| ttl.min(longest)),
-    };
+    if let Some(longest) = redlock.max_ttl().filter(|longest| ttl > *longest && args.ttl.is_some()) {
+        return Err(messages::ttl_too_long(&args.name, ttl, longest));
+    }
     check_outer_locks(redlock, &args.name, tries_once, &mut reporter).await?;
-    let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
+    let mutex = redlock.mutex(&args.name).min_fencing_number(args.min_fencing_number);
+    // The max ttl may become shorter while it waits.
+    let mutex = if args.ttl.is_some() { mutex.ttl(ttl) } else { mutex.ttl_at_most(ttl) };
     let mutex = match left() {
         Some(left) => mutex.wait_timeout(left),
         None => mutex,

@@ -19,6 +19,7 @@ fn start(world: &World, options: &[&str]) -> Child {
 fn a_command_runs_on_when_the_max_ttl_becomes_shorter_than_its_margins() {
     let world = World::with_max_ttl(3, "6s");
     let mut run = start(&world, &[]);
+    let waiting = world.quorlock(&["run", "-q", "k", "--", "true"]).spawn().expect("a process");
     // It goes on until the longer probation is over, longer than this test waits.
     let reconfigure =
         world.quorlock(&["reconfigure", "-q", "--max-ttl", "1500ms"]).spawn().expect("a process");
@@ -32,6 +33,9 @@ fn a_command_runs_on_when_the_max_ttl_becomes_shorter_than_its_margins() {
     });
     world.write("stop", "");
     let ended = output_of(run);
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    // It had waited with the ttl of before.
+    let ended = output_of(waiting);
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
     // The probe is no longer than the max ttl of this client, and than the one in force.
     for max_ttl in ["6s", "1s"] {
