@@ -131,7 +131,10 @@ impl PendingCalls {
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
-            DriverCommand::Acquire { id, spec, policy, reply } => {
+            DriverCommand::Acquire { id, mut spec, policy, is_ttl_shortened, reply } => {
+                if is_ttl_shortened {
+                    spec.params = spec.params.at_most(coordinator.max_ttl());
+                }
                 self.calls
                     .insert(id, PendingCall { key: spec.key.clone(), caller: ReplyTo::Acquiring(reply) });
                 coordinator.acquire(id, spec, policy, entropy::owner_token(), now);
@@ -306,9 +309,11 @@ impl PendingCalls {
                 let _ = reply.send(Err(failure));
             }
             AttemptEvent::Won { deadline, confirmed, fencing_number, rounds } => {
-                let Some(owner) = coordinator.owner_hash(id) else { return };
+                let (Some(owner), Some(ttl)) = (coordinator.owner_hash(id), coordinator.lease_ttl(id)) else {
+                    return;
+                };
                 let token = fencing_number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let lease = Arc::new(SharedLease::new(key.clone(), deadline, confirmed, owner, token));
+                let lease = Arc::new(SharedLease::new(key.clone(), (deadline, ttl), confirmed, owner, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&lease)));
                 if reply.send(Ok(lease)).is_err() {
                     // The caller dropped its future at the moment of success.
@@ -342,7 +347,7 @@ impl PendingCalls {
                 return;
             }
             LeaseEvent::Renewed(deadline) => {
-                lease.renew(deadline);
+                lease.renew(deadline, coordinator.lease_ttl(id).unwrap_or_else(|| lease.ttl()));
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key: key(), remaining }));

@@ -26,6 +26,8 @@ pub(crate) enum DriverCommand {
         id: OperationId,
         spec: LockSpec,
         policy: RenewalPolicy,
+        /// Whether the ttl is at most the max ttl in force, whatever the spec says.
+        is_ttl_shortened: bool,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
     /// Renew this lock no more, and leave its keys to expire.

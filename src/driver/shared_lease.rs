@@ -14,7 +14,7 @@ use quorlock_proto::quorum::NodeSet;
 use quorlock_proto::request::{Key, OwnerHash};
 use quorlock_proto::time::DualTimestamp;
 
-/// A held lock: its deadline, the nodes that confirmed it, and whether it has ended.
+/// A held lock: its deadline and ttl, the nodes that confirmed it, and whether it has ended.
 ///
 /// The driver moves the deadline and the guard reads it. The first of them that sees it pass latches the
 /// loss. A lost or released lock stays so, whatever a late renewal reports.
@@ -22,6 +22,7 @@ pub(crate) struct SharedLease {
     key: Key,
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
+    ttl_millis: AtomicU64,
     confirmed: AtomicU16,
     state: AtomicU8,
     /// The process that holds it. In the child of a fork its copy is not renewed.
@@ -46,7 +47,7 @@ struct OnEnd {
 impl SharedLease {
     pub(crate) fn new(
         key: Key,
-        deadline: DualTimestamp,
+        (deadline, ttl): (DualTimestamp, Duration),
         confirmed: NodeSet,
         owner: OwnerHash,
         fencing_token: Option<FencingToken>,
@@ -57,6 +58,7 @@ impl SharedLease {
             process: process::id(),
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
+            ttl_millis: AtomicU64::new(ttl.as_millis() as u64),
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
             fencing_token,
@@ -72,6 +74,12 @@ impl SharedLease {
     /// mix of an old and a new deadline is no later than the new one, which is in force already.
     pub(crate) fn deadline(&self) -> DualTimestamp {
         DualTimestamp::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
+    }
+
+    /// The ttl with which the lock renews itself, as of its last renewal. Read after the deadline, it is no longer
+    /// than the ttl of the renewal that brought that deadline.
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_millis.load(Ordering::Acquire))
     }
 
     /// Whether the lock is valid now. Latches the loss if the deadline has passed, and in the child of a
@@ -128,7 +136,10 @@ impl SharedLease {
         self.confirmed.store(nodes.bits(), Ordering::Relaxed);
     }
 
-    pub(crate) fn renew(&self, deadline: DualTimestamp) {
+    /// Moves the deadline. The ttl is written first: a reader with the new deadline and the earlier, longer ttl
+    /// would take a renewed lock for one that is almost over.
+    pub(crate) fn renew(&self, deadline: DualTimestamp, ttl: Duration) {
+        self.ttl_millis.store(ttl.as_millis() as u64, Ordering::Release);
         self.wall_nanos.store(deadline.wall_nanos(), Ordering::Release);
         self.boot_nanos.store(deadline.boot_nanos(), Ordering::Release);
     }
@@ -235,7 +246,7 @@ mod tests {
     fn lease() -> SharedLease {
         SharedLease::new(
             Key::new("k"),
-            clock::now().plus(Duration::from_secs(60)),
+            (clock::now().plus(Duration::from_secs(60)), Duration::from_secs(60)),
             NodeSet::EMPTY,
             OwnerHash::of(b"o"),
             None,

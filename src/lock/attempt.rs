@@ -23,6 +23,8 @@ pub(super) struct AttemptOptions {
     pub(super) policy: RenewalPolicy,
     /// An attempt that leaves less validity fails.
     pub(super) min_validity: Duration,
+    /// Whether the ttl is at most the max ttl in force, whatever the spec says.
+    pub(super) is_ttl_shortened: bool,
 }
 
 /// Makes one attempt, and one or two more if the votes may be split: if several clients try once at the same
@@ -108,8 +110,11 @@ async fn attempt_once(
         CancelOnDrop { client: client.clone(), id: client.shared.commands.id(), is_open: true };
     let (id, key, spec) = (cancel_on_drop.id, &spec.key, spec.clone());
     let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
-    let AttemptOptions { policy, min_validity } = options;
-    let outcome = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
+    let AttemptOptions { policy, min_validity, is_ttl_shortened } = options;
+    let outcome = client
+        .shared
+        .call(span, |reply| DriverCommand::Acquire { id, spec, policy, is_ttl_shortened, reply })
+        .await;
     match outcome {
         Err(reason) => {
             // If the driver runs again later, it cancels the attempt.

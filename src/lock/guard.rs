@@ -101,7 +101,7 @@ impl Guard {
     }
 
     /// Extends the lock to `ttl` from now, if it does not last longer already. Returns the new deadline.
-    /// Background renewals continue with the ttl with which it was acquired.
+    /// Background renewals continue with the [ttl](Self::ttl) of the lock.
     ///
     /// # Errors
     ///

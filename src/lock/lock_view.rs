@@ -136,6 +136,27 @@ macro_rules! view_methods {
             $view.lease.remaining()
         }
 
+        /// The ttl with which the lock renews itself. It is the [mutex's](super::Mutex::ttl), until a reconfiguration
+        /// makes the lock cluster's max ttl shorter than that; then it is this max ttl from the next renewal on, and
+        /// stays so. A margin before the deadline that is a part of the ttl must follow it; otherwise it may begin
+        /// before the next renewal.
+        ///
+        /// # Examples
+        ///
+        /// ```no_run
+        /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+        /// let guard = redlock.mutex("nightly").acquire().await?;
+        /// // Renewals are due at a third of the ttl, so two have failed.
+        /// if guard.remaining() < guard.ttl() / 3 {
+        ///     eprintln!("{} is not renewed", guard.key());
+        /// }
+        /// # Ok(()) }
+        /// ```
+        #[must_use]
+        pub fn ttl(&$self) -> Duration {
+            $view.lease.ttl()
+        }
+
         /// The token to send to the protected resource with every write, so that it can reject the writes of a
         /// holder that was paused and has lost the lock since. It is larger than that of every earlier holder and
         /// stays the same through renewals. `None` in plain mode.

@@ -44,6 +44,8 @@ pub struct Mutex {
     /// The key itself if there is no prefix.
     pub(super) name: LockName,
     pub(super) ttl: Option<Duration>,
+    /// Whether the ttl is shortened to the max ttl in force.
+    is_ttl_shortened: bool,
     min_fencing_number: u64,
     pub(super) wait_timeout: Option<Duration>,
     min_validity: Duration,
@@ -79,6 +81,7 @@ impl Mutex {
             client,
             name: LockName::new(name),
             ttl: None,
+            is_ttl_shortened: true,
             min_fencing_number: 0,
             wait_timeout: None,
             min_validity: Duration::ZERO,

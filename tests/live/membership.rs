@@ -139,14 +139,21 @@ async fn two_node_lists_that_share_one_node_do_not_form_two_lock_clusters() {
 }
 
 #[tokio::test]
-async fn a_node_of_another_lock_cluster_with_the_same_settings_is_rejected() {
+async fn a_node_of_another_lock_cluster_with_the_same_settings_is_left_out() {
     let (ours, theirs) = (fenced(3), fenced(3));
-    let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
-    check_invalid_node_list(
-        builder_for(urls).max_ttl(secs(60)),
-        &["another lock cluster", "a different one"],
-    )
-    .await;
+    let urls = || [ours[0].url(), ours[1].url(), theirs[2].url()];
+    let redlock = builder_for(urls()).max_ttl(secs(60)).connect().await.expect("two of three");
+    let guard = redlock.mutex("k").acquire().await.expect("two of three");
+    let state = redlock.node_status().await[2].state.clone();
+    let NodeState::Excluded(reason @ ExclusionReason::ClusterMismatch(_)) = state else {
+        panic!("{state:?}")
+    };
+    assert!(reason.to_string().contains("a different one"), "{reason}");
+    assert!(!theirs[2].command::<bool>(&["EXISTS", "k"]).expect("a reply"), "it casts no vote");
+    guard.release().await.expect("held until then");
+    // With two of each, clients of one list might follow different lock clusters.
+    let both = [ours[0].url(), ours[1].url(), theirs[1].url(), theirs[2].url()];
+    check_invalid_node_list(builder_for(both), &["another lock cluster", "a different one"]).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use quorlock::error::ConnectError;
 use quorlock::event::Event;
 use quorlock::node::{ExclusionReason, NodeReply, NodeState, ReplyFailure};
 use quorlock::{AcquireError, Mode, Redlock};
-use quorlock_chaos::{LinkRules, Proxy, Server, Setup};
+use quorlock_chaos::{LinkRules, MovableAddress, Proxy, Server, Setup};
 
 use crate::support::{
     LockCluster, blank_servers, builder, client, eventually, fenced, fenced_with_max_ttl, is_up, plain, secs,
@@ -25,6 +25,35 @@ async fn one_server_under_two_urls_is_rejected() {
         panic!("expected InvalidNodeList, got {result:?}")
     };
     assert!(reason.to_string().contains("same server"), "{reason}");
+}
+
+/// The address may lead to that server only for a while. The server casts one vote, through whichever address was
+/// reached first.
+#[tokio::test]
+async fn an_address_that_leads_to_another_node_is_left_out_while_a_quorum_votes() {
+    for (wrong, right) in [(0, 1), (1, 0)] {
+        let mut fleet = blank_servers(3);
+        let mut addresses: Vec<_> =
+            (0..3).map(|node| MovableAddress::of(&fleet[node]).expect("a port")).collect();
+        let urls: Vec<String> = addresses.iter().map(MovableAddress::url).collect();
+        let builder = || Redlock::builder().nodes(urls.clone());
+        builder().initialize().await.expect("blank servers");
+        addresses[wrong].move_to(&fleet[right]);
+        let redlock = builder().connect().await.expect("two of three servers");
+        let guard = redlock.mutex("k").acquire().await.expect("free");
+        let states: Vec<_> = redlock.node_status().await.into_iter().map(|node| node.state).collect();
+        let is_duplicate =
+            |state: &&NodeState| matches!(state, NodeState::Excluded(ExclusionReason::DuplicateServer(_)));
+        assert_eq!(states.iter().filter(is_duplicate).count(), 1, "{states:?}");
+        let keys = |node: usize| fleet[node].command::<usize>(&["EXISTS", "k"]).expect("a reply");
+        assert_eq!([wrong, right, 2].map(keys), [0, 1, 1]);
+        guard.release().await.expect("held until then");
+        // Two of the three addresses lead to one server: no quorum is left, whatever they say.
+        fleet[2].pause();
+        let alone = builder().connect_timeout(secs(1)).connect().await;
+        fleet[2].resume();
+        assert!(matches!(alone, Err(ConnectError::NoQuorum { .. })), "{alone:?}");
+    }
 }
 
 /// Otherwise one server casts two votes.

@@ -120,6 +120,7 @@ async fn the_quorum_and_the_max_ttl_change_under_a_held_lock() {
     initialize(builder(&fleet, &nodes));
     let redlock = builder(&fleet, &nodes).connect().await.expect("all nodes are up");
     let guard = redlock.mutex("k").ttl(millis(900)).acquire().await.expect("free");
+    assert_eq!(guard.ttl(), millis(900));
     let reconfiguration =
         builder(&fleet, &nodes).reconfigure(urls(&fleet, &nodes)).quorum(3).max_ttl(millis(500));
     let after = timeout(secs(60), reconfiguration.run()).await.expect("it ends").expect("all are up");
@@ -127,11 +128,17 @@ async fn the_quorum_and_the_max_ttl_change_under_a_held_lock() {
     eventually("the client follows", || async { redlock.quorum() == 3 }).await;
     eventually("the client follows", || async { redlock.max_ttl() == Some(millis(500)) }).await;
     assert!(guard.is_valid() && guard.remaining() < millis(500));
+    assert_eq!((guard.ttl(), guard.view().ttl()), (millis(500), millis(500)));
     guard.release().await.expect("held until then");
     let error = redlock.mutex("k").ttl(millis(900)).acquire().await.expect_err("the ttl is too long");
     assert!(error.to_string().contains("longer than the lock cluster's max ttl of 500ms"), "{error}");
     let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
     guard.release().await.expect("held until then");
+    for mutex in [redlock.mutex("k"), redlock.mutex("k").ttl_at_most(secs(60))] {
+        let guard = mutex.acquire().await.expect("the ttl is shortened");
+        assert_eq!(guard.ttl(), millis(500));
+        guard.release().await.expect("held until then");
+    }
 }
 
 #[tokio::test]

@@ -68,8 +68,9 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let redlock = builder.read_only(true).connect_lazy()?;
     // Wait for every node first: the probe would proceed with the first quorum.
     redlock.node_status().await;
-    // A short lock shows whether this user has all permissions that a lock needs.
-    let ttl = max_ttl.map_or(PROBE_TTL, |max_ttl| max_ttl.min(PROBE_TTL));
+    // A short lock shows whether this user has all permissions that a lock needs. It must be at most as long as the max
+    // ttl of this client, and as the one in force.
+    let ttl = [max_ttl, redlock.max_ttl()].into_iter().flatten().fold(PROBE_TTL, Duration::min);
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
         Ok(Some(guard)) => match guard.release().await {
             Ok(ReleaseOutcome { confirmed: true, .. }) => Ok(()),

@@ -88,6 +88,18 @@ pub(crate) fn are_all_members(nodes: &[NodeStatus]) -> bool {
     nodes.iter().all(|node| node.state == NodeState::Up && is_one_of_as_many(node))
 }
 
+/// Whether the server at this address cannot be in one list with the others.
+pub(crate) const fn is_misplaced(node: &NodeStatus) -> bool {
+    matches!(
+        node.state,
+        NodeState::Excluded(
+            ExclusionReason::RedisClusterNode
+                | ExclusionReason::DuplicateServer(_)
+                | ExclusionReason::ClusterMismatch(_)
+        )
+    )
+}
+
 /// Messages of nodes, each with the addresses of all nodes that it is from.
 pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();

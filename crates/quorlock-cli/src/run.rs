@@ -42,7 +42,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok((guard, ttl)) => under_lock(&args, guard, client, ttl, &mut signals).await,
+        Ok(guard) => under_lock(&args, guard, client, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
@@ -61,11 +61,10 @@ async fn under_lock(
     args: &RunArgs,
     guard: Guard,
     client: Option<Redlock>,
-    ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
-    let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
+    let outcome = command::run(args, &guard, &redlock, signals).await;
     let (was_valid, remaining) = (guard.is_valid(), guard.remaining());
     // After a failure, do not wait long for silent nodes: the lock expires there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
@@ -107,13 +106,14 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Connects and acquires the lock. Both count as waiting. Returns the guard and the ttl. The client stays in `client`, so that it can be shut down if this future is dropped.
+/// Connects and acquires the lock. Both count as waiting. The client stays in `client`, so that it can be shut down if
+/// this future is dropped.
 async fn acquire(
     args: &RunArgs,
     builder: RedlockBuilder,
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<(Guard, Duration), Failure> {
+) -> Result<Guard, Failure> {
     let (sender, mut events) = watch::channel(AttemptEvents::default());
     let builder = builder.on_event(move |event| AttemptEvents::on_event(&sender, event));
     // A wait beyond the range of the clock has no end.
@@ -154,16 +154,15 @@ async fn acquire(
     };
     let redlock = client.insert(redlock);
     if !args.quiet {
-        tokio::spawn(messages::report_other_list(redlock.clone()));
+        tokio::spawn(messages::report_wrong_list(redlock.clone()));
     }
-    let ttl = match redlock.max_ttl() {
-        Some(longest) if ttl > longest && args.ttl.is_some() => {
-            return Err(messages::ttl_too_long(&args.name, ttl, longest));
-        }
-        longest => longest.map_or(ttl, |longest| ttl.min(longest)),
-    };
+    if let Some(longest) = redlock.max_ttl().filter(|longest| ttl > *longest && args.ttl.is_some()) {
+        return Err(messages::ttl_too_long(&args.name, ttl, longest));
+    }
     check_outer_locks(redlock, &args.name, tries_once, &mut reporter).await?;
-    let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
+    let mutex = redlock.mutex(&args.name).min_fencing_number(args.min_fencing_number);
+    // The max ttl may become shorter while it waits.
+    let mutex = if args.ttl.is_some() { mutex.ttl(ttl) } else { mutex.ttl_at_most(ttl) };
     let mutex = match left() {
         Some(left) => mutex.wait_timeout(left),
         None => mutex,
@@ -173,14 +172,7 @@ async fn acquire(
     // it may change.
     let mut inspect_at = (!reporter.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
-        let obstacles = async {
-            if events.changed().await.is_err() {
-                // The sender is gone: no more events.
-                std::future::pending::<()>().await;
-            }
-            // After a lost connection, the reason is known once the node is dialed again.
-            (events.borrow_and_update().clone(), redlock.node_status().await)
-        };
+        let failed_attempt = waiting::failed_attempt(&mut events, redlock.node_status());
         let holders = async {
             match inspect_at {
                 Some(at) => sleep_until(at).await,
@@ -191,7 +183,7 @@ async fn acquire(
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
-            (events, nodes) = obstacles => {
+            (events, nodes) = failed_attempt => {
                 if let Some((kind, message)) = events.obstacle(&nodes, redlock.quorum()) {
                     reporter.report(kind, &message);
                 }
@@ -210,7 +202,7 @@ async fn acquire(
         }
     };
     match acquired {
-        Ok(guard) => Ok((guard, ttl)),
+        Ok(guard) => Ok(guard),
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }

@@ -103,6 +103,26 @@ impl AttemptEvents {
     }
 }
 
+/// Waits until an attempt has failed. Returns what is known of it, and the nodes' state.
+///
+/// # Cancel safety
+///
+/// It may be dropped and called again, until it has read the events.
+pub(crate) async fn failed_attempt<E: Clone, N>(
+    events: &mut watch::Receiver<E>,
+    nodes: impl Future<Output = N>,
+) -> (E, N) {
+    if events.changed().await.is_err() {
+        // The sender is gone: no more events.
+        std::future::pending::<()>().await;
+    }
+    // A statement of its own: the borrowed value is locked until the statement's end, and an event then blocks the
+    // driver.
+    let seen = events.borrow_and_update().clone();
+    // After a lost connection, the reason is known once the node is dialed again.
+    (seen, nodes.await)
+}
+
 /// The holder of a lock and its remaining time; or a key without expiry. None
 /// if the lock is free or changing holders.
 pub(crate) fn holder(inspection: &Inspection) -> Option<(WaitReason, String)> {
@@ -172,3 +192,30 @@ fn without_numbers(message: &str) -> String {
 }
 
 const UNREACHABLE: &str = "away";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The driver has a thread of its own, and passes each event on before it does anything else.
+    #[tokio::test]
+    async fn waiting_for_the_state_of_the_nodes_does_not_block_the_driver() {
+        let (sender, mut events) = watch::channel("no attempt");
+        sender.send_replace("an attempt has failed");
+        let (passed_on, is_passed_on) = channel();
+        let nodes = async {
+            thread::spawn(move || {
+                sender.send_replace("the next attempt has failed");
+                let _ = passed_on.send(());
+            });
+            assert_eq!(is_passed_on.recv_timeout(Duration::from_secs(10)), Ok(()), "the driver is blocked");
+            "their state"
+        };
+        let seen = failed_attempt(&mut events, nodes).await;
+        assert_eq!(seen, ("an attempt has failed", "their state"));
+    }
+}

@@ -141,7 +141,8 @@ impl NodeList {
 pub struct Seat {
     /// Who has it; `None` while it is vacant.
     pub id: Option<SeatId>,
-    /// When it was taken or vacated, in milliseconds of the proposing client's wall clock; 0 at the founding.
+    /// When it changed hands last, in milliseconds of the proposing client's wall clock; 0 as long as it has the server
+    /// with which it was founded or added.
     pub changed_millis: u64,
     /// How often it has changed hands in a row, each time within an hour.
     pub changes: u8,

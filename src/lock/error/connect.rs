@@ -48,8 +48,8 @@ pub enum ConnectError {
         /// The state of each node.
         nodes: Vec<NodeStatus>,
     },
-    /// A node must not be in the list: one server under two URLs, a member of a Redis Cluster, or a node of another
-    /// lock cluster.
+    /// No quorum is left, or the list may mean two lock clusters, because a node cannot be in the list: one server under
+    /// two URLs, a member of a Redis Cluster, or a node of another lock cluster.
     #[error("{node} cannot be in the node list: {reason}")]
     #[non_exhaustive]
     InvalidNodeList {

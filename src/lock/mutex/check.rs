@@ -1,5 +1,7 @@
 //! Validates the options of a lock, alone and together.
 
+use std::time::Duration;
+
 use super::super::attempt::AttemptOptions;
 use super::super::error::{InvalidInput, InvalidInputKind};
 use super::Mutex;
@@ -26,7 +28,8 @@ impl Mutex {
 
     fn lock_spec(&self, key: LockName) -> Result<(LockSpec, AttemptOptions), InvalidInput> {
         let limits = self.client.limits();
-        let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
+        let longest = limits.max_ttl.filter(|_| self.is_ttl_shortened).unwrap_or(Duration::MAX);
+        let params = limits.lease_params(self.ttl.map(|ttl| ttl.min(longest)), self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
         if self.policy.max_hold_time.is_some_and(|max| max < params.ttl()) {
             return Err(InvalidInput::new(
@@ -58,7 +61,11 @@ impl Mutex {
                 min_fencing_number: self.min_fencing_number,
                 previous_owner: None,
             },
-            AttemptOptions { policy: self.policy, min_validity: self.min_validity },
+            AttemptOptions {
+                policy: self.policy,
+                min_validity: self.min_validity,
+                is_ttl_shortened: self.is_ttl_shortened,
+            },
         ))
     }
 }

@@ -7,7 +7,7 @@ use super::Mutex;
 impl Mutex {
     /// How long the lock outlives a holder that dies: from 10 ms to the lock cluster's [max
     /// TTL](crate::RedlockBuilder::max_ttl) (plain mode: a year). A living holder's lock is renewed, so the
-    /// ttl does not limit how long work may take. Defaults to 10 s, or the max TTL if that is less.
+    /// ttl does not limit how long work may take. Defaults to [at most](Self::ttl_at_most) 10 s.
     ///
     /// # Examples
     ///
@@ -20,7 +20,25 @@ impl Mutex {
     /// # Ok(()) }
     /// ```
     pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        (self.ttl, self.is_ttl_shortened) = (Some(ttl), false);
+        self
+    }
+
+    /// As [`ttl`](Self::ttl), and the max TTL if that is shorter: this client's, and at each attempt the one in force,
+    /// which a reconfiguration may have changed. [`Guard::ttl`](crate::Guard::ttl) is the result.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let guard = redlock.mutex("import").ttl_at_most(Duration::from_secs(60)).acquire().await?;
+    /// println!("if this process dies, the lock is free after {:?}", guard.ttl());
+    /// # Ok(()) }
+    /// ```
+    pub const fn ttl_at_most(mut self, ttl: Duration) -> Self {
+        (self.ttl, self.is_ttl_shortened) = (Some(ttl), true);
         self
     }
 

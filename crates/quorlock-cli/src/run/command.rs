@@ -52,10 +52,9 @@ pub(crate) async fn run(
     args: &RunArgs,
     guard: &Guard,
     redlock: &Redlock,
-    ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, ReaperHandle), Failure> {
-    let mut supervisor = Supervisor::begin(args, guard, redlock, ttl, signals)?;
+    let mut supervisor = Supervisor::begin(args, guard, redlock, signals)?;
     let outcome = supervisor.run_to_end().await;
     supervisor.give_back_terminal();
     Ok((outcome?, supervisor.reaper))
@@ -91,10 +90,24 @@ struct Supervisor<'a> {
     stage: Stage,
     /// The last deadline of the lock that was seen in time, on the boot clock.
     deadline: u64,
+    margins: Margins,
+}
+
+/// How long before the lock's deadline the command is ended. Margins are parts of the ttl, because renewals are:
+/// with a margin of an earlier, longer ttl the end would come before the next renewal.
+#[derive(Clone, Copy, PartialEq)]
+struct Margins {
     /// How long before the deadline the command gets TERM.
     grace: Duration,
     /// How long before the deadline the command gets KILL.
     lead: Duration,
+}
+
+impl Margins {
+    fn of(ttl: Duration, kill_after: Duration) -> Self {
+        let lead = KILL_LEAD.min(ttl / 10);
+        Self { grace: kill_after.min(ttl / 3).max(lead), lead }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -118,7 +131,6 @@ impl<'a> Supervisor<'a> {
         args: &'a RunArgs,
         guard: &'a Guard,
         redlock: &'a Redlock,
-        ttl: Duration,
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
         // If the reaper is killed, its children become children of this process, which ends them.
@@ -148,7 +160,6 @@ impl<'a> Supervisor<'a> {
             () if begins_session => Some(reaper::new_group().map_err(cannot_start)?),
             () => None,
         };
-        let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
         // In a pipeline, other processes may use the terminal. Then the command gets the terminal only when the
         // command uses it.
@@ -175,8 +186,7 @@ impl<'a> Supervisor<'a> {
             had_terminal: false,
             stage: Stage::Working,
             deadline: nanos(guard.deadline().boot_time()),
-            grace: args.kill_after.min(ttl / 3).max(lead),
-            lead,
+            margins: Margins::of(guard.ttl(), args.kill_after),
         })
     }
 
@@ -226,17 +236,19 @@ impl<'a> Supervisor<'a> {
     async fn check_deadline(&mut self) -> Duration {
         // Ignore a renewal after TERM. Ignore it also if this process was stopped and sees it only after the
         // old kill time: the reaper kills at the last kill time that it received.
-        let renewed = nanos(self.guard.deadline().boot_time());
+        let deadline = nanos(self.guard.deadline().boot_time());
+        let renewed = (deadline, Margins::of(self.guard.ttl(), self.args.kill_after));
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
-        if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
-            self.deadline = renewed;
+        let is_new = renewed != (self.deadline, self.margins);
+        if !is_ending && is_new && left_until(self.deadline) > self.margins.lead {
+            (self.deadline, self.margins) = renewed;
             self.reaper.send(ReaperOrder::KillAt(self.kill_time()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
             return LONGEST_SLEEP;
         }
-        if left <= self.lead || !self.guard.is_valid() {
+        if left <= self.margins.lead || !self.guard.is_valid() {
             self.reaper.send(ReaperOrder::Kill);
             self.stage = Stage::Lost;
             return LONGEST_SLEEP;
@@ -248,15 +260,15 @@ impl<'a> Supervisor<'a> {
             self.stage = Stage::EndingForTerminal { signal, send_kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
-            return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+            return left.saturating_sub(self.margins.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
-        if left <= self.grace {
+        if left <= self.margins.grace {
             self.reaper.send(ReaperOrder::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(SHORTEST_SLEEP, self.redlock.node_status()).await.unwrap_or_default();
-            self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
+            self.eprint(&messages::losing(&nodes, left.saturating_sub(self.margins.lead)));
         }
-        left.saturating_sub(self.grace).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+        left.saturating_sub(self.margins.grace).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
     fn on_event(&mut self, event: ReaperEvent) {
@@ -329,7 +341,7 @@ impl<'a> Supervisor<'a> {
 
     /// The time on the boot clock at which the reaper kills everything, even without an order.
     fn kill_time(&self) -> u64 {
-        self.deadline.saturating_sub(nanos(self.lead))
+        self.deadline.saturating_sub(nanos(self.margins.lead))
     }
 
     /// Prints a line without blocking. A stopped pager must not block this process, which sends the reaper its

@@ -26,10 +26,13 @@ pub(super) fn environment(
     ]
 }
 
-/// Reports a list of nodes that is not the lock cluster's, although enough of its nodes are. A list that only names the
-/// same nodes otherwise is none that could be outdated.
-pub(super) async fn report_other_list(redlock: Redlock) {
+/// Reports what is wrong with the list of nodes, although enough of them vote: it is not the lock cluster's, or an
+/// address leads to a wrong server. A list that only names the same nodes otherwise is none that could be outdated.
+pub(super) async fn report_wrong_list(redlock: Redlock) {
     let nodes = redlock.node_status().await;
+    for node in nodes.iter().filter(|node| nodes::is_misplaced(node)) {
+        exit::eprint_line(&format!("{node}; it casts no vote, and locks go on with the other nodes"));
+    }
     if nodes::has_other_list(&nodes) && !nodes::are_all_members(&nodes) {
         exit::eprint_line(OTHER_LIST);
     }

@@ -34,6 +34,7 @@ mod run;
 mod secrets;
 mod services;
 mod settings;
+mod shorter_max_ttl;
 mod terminal;
 mod tty_interrupts;
 mod tty_jobs;

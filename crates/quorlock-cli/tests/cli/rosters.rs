@@ -1,5 +1,7 @@
 //! The roster in `doctor`, and `init --without-unreachable`.
 
+use std::fs::File;
+
 use quorlock_chaos::{Data, MovableAddress, Server, Setup};
 
 use crate::world::{World, findings_of, json, output, output_of, wait_until};
@@ -124,6 +126,39 @@ fn doctor_warns_of_another_list_of_nodes() {
     assert_eq!(doctor.code, Some(1), "one node casts no vote: {doctor:?}");
     let run = output(world.quorlock(&["run", "a", "-n", "--", "true"]).env("QUORLOCK_NODES", &other));
     assert_eq!(run.code, Some(0), "enough of its nodes are members: {run:?}");
+}
+
+/// An address may lead to a wrong server for a while. The others are a quorum.
+#[test]
+fn run_goes_on_with_a_warning_when_an_address_leads_to_a_wrong_server() {
+    let (world, other) = (World::of(3), World::of(1));
+    let mut address = MovableAddress::of(&world.fleet[0]).expect("a port");
+    let nodes = [address.url(), world.fleet[1].url(), world.fleet[2].url()].join(",");
+    let command = |args: &[&str]| {
+        let mut command = world.quorlock(args);
+        command.env("QUORLOCK_NODES", &nodes);
+        command
+    };
+    assert_eq!(output(&mut command(&["init", "--force"])).code, Some(0));
+    for (server, problem) in
+        [(&other.fleet[0], "another lock cluster"), (&world.fleet[1], "the same server as node ")]
+    {
+        address.move_to(server);
+        // The command waits until its own `run` has printed the line.
+        let until_warned = "until grep -q 'casts no vote' err; do sleep 0.05; done; sleep 0.1";
+        world.write("err", "");
+        let mut run = command(&["run", "a", "-w", "20s", "--", "sh", "-c", until_warned]);
+        run.stderr(File::create(world.file("err")).expect("a file"));
+        assert_eq!(output(&mut run).code, Some(0), "{}", world.read("err"));
+        let lines = world.read("err");
+        assert!(lines.lines().count() == 1 && lines.contains(problem), "{lines}");
+        assert!(lines.contains("locks go on with the other nodes"), "{lines}");
+        let quiet = output(&mut command(&["run", "a", "-q", "--", "true"]));
+        assert_eq!((quiet.code, &*quiet.stderr), (Some(0), ""));
+        // A new lock cluster needs every node.
+        let init = output(&mut command(&["init"]));
+        assert!(init.code == Some(78) && init.stderr.contains(problem), "{init:?}");
+    }
 }
 
 /// The new server and one of the other nodes would be a quorum.

@@ -1,5 +1,7 @@
 //! Queries to the coordinator: held locks, pending releases, and the owner of a key.
 
+use core::time::Duration;
+
 use super::{Coordinator, Operation};
 use crate::pipeline::ExpectedReply;
 use crate::quorum::NodeId;
@@ -50,6 +52,15 @@ impl Coordinator {
     pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
         match &self.operations.get(&id)?.operation {
             Operation::Lease(lease) => Some(lease.token().hash()),
+            Operation::Attempt(_) | Operation::Survey(_) | Operation::SingleRequest(_) => None,
+        }
+    }
+
+    /// The ttl with which this lease renews itself.
+    #[must_use]
+    pub fn lease_ttl(&self, id: OperationId) -> Option<Duration> {
+        match &self.operations.get(&id)?.operation {
+            Operation::Lease(lease) => Some(lease.ttl()),
             Operation::Attempt(_) | Operation::Survey(_) | Operation::SingleRequest(_) => None,
         }
     }

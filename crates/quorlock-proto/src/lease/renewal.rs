@@ -47,7 +47,7 @@ impl Renewal {
 }
 
 impl Lease {
-    /// The ttl with which the lock was acquired, and with which it renews itself.
+    /// The ttl with which the lock renews itself: that of its attempt, or the shortest max ttl in force since.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
         self.params.ttl()

@@ -83,7 +83,7 @@ impl Proposer {
             return self.reconfiguration.as_ref().map(|_| Wait::OtherList);
         }
         let views = (servers, may.voting);
-        self.reconfiguration.as_ref()?.next(current, &self.list, views, may.now_millis).err()
+        self.reconfiguration.as_ref()?.next(current, &self.list, views).err()
     }
 
     /// Whether the servers that reply could found or recover the lock cluster if all others were absent for the

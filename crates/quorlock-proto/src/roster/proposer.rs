@@ -283,7 +283,7 @@ impl Proposer {
         }
         let reconfiguration =
             self.reconfiguration.as_ref().filter(|_| may.is_settled || enabled(Mutant::StepsAtOnce))?;
-        reconfiguration.next(current, &self.list, (servers, may.voting), may.now_millis).ok()
+        reconfiguration.next(current, &self.list, (servers, may.voting)).ok()
     }
 
     /// The next seat to change: a server at its address takes it, or it becomes vacant.

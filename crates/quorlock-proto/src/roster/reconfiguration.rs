@@ -124,7 +124,6 @@ impl Reconfiguration {
         current: &Roster,
         list: &NodeList,
         (servers, voting): (&[ServerView], NodeSet),
-        now_millis: u64,
     ) -> Result<Roster, Wait> {
         // Enough of the nodes that vote now would still do so: a new node is on probation.
         let keeps_quorum = |(next, after): &(Roster, NodeSet)| {
@@ -134,9 +133,9 @@ impl Reconfiguration {
             (self.with_next_setting(current)?, self.to)
         } else {
             let (added, removed) = self.next_exchange(list, (servers, voting))?;
-            let exchange = self.with_list(current, list, (added, removed), now_millis)?;
+            let exchange = self.with_list(current, list, (added, removed))?;
             if added.is_some() && removed.is_some() && !keeps_quorum(&exchange) {
-                let addition = self.with_list(current, list, (added, None), now_millis)?;
+                let addition = self.with_list(current, list, (added, None))?;
                 if keeps_quorum(&addition) { addition } else { exchange }
             } else {
                 exchange
@@ -172,7 +171,6 @@ impl Reconfiguration {
         current: &Roster,
         list: &NodeList,
         (added, removed): (Option<NewNode>, Option<NodeId>),
-        now_millis: u64,
     ) -> Result<(Roster, NodeSet), Wait> {
         let mut nodes = list.nodes();
         if let Some((node, _)) = added {
@@ -185,9 +183,7 @@ impl Reconfiguration {
         let mut seats = alloc::vec![Seat::default(); nodes.len()];
         for node in nodes.iter() {
             seats[next_list.position(node)] = match added {
-                Some((new, seat)) if new == node => {
-                    Seat { id: Some(seat), changed_millis: now_millis, changes: 0 }
-                }
+                Some((new, seat)) if new == node => Seat { id: Some(seat), ..Seat::default() },
                 _ => current.seats.get(list.position(node)).copied().unwrap_or_default(),
             };
         }

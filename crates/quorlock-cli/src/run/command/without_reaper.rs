@@ -34,7 +34,7 @@ impl Supervisor<'_> {
             }
             self.wait_for_children();
             if boot_nanos() >= send_kill_at
-                || left_until(self.deadline) <= self.lead
+                || left_until(self.deadline) <= self.margins.lead
                 || !self.guard.is_valid()
             {
                 self.send_all(Signal::KILL);

@@ -45,6 +45,8 @@ fn a_held_lock_survives_an_exchange_and_the_new_node_votes_after_its_probation()
     world.run_for(MAX_TTL - TTL * 2 + HEAD_START * 2);
     assert!(is_voting(&world, carol, 3));
     assert_eq!(next_step(&world, carol), Some(NextStep::Done));
+    let roster = record(&world, 0).and_then(|it| it.roster).expect("a roster");
+    assert!(roster.seats.iter().all(|seat| seat.changed_millis == 0), "no seat has changed hands");
     // The client of the earlier list has two of the three members.
     world.release(ALICE, held);
     world.deliver_all();
