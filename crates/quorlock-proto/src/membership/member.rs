@@ -284,7 +284,8 @@ impl Member {
         probation: Duration,
         now: DualTimestamp,
     ) {
-        if !matches!(self.pending_write, Some(NodeWrite::Marker(_))) {
+        // While it is being written again, nothing has succeeded.
+        if !self.is_reading && !matches!(self.pending_write, Some(NodeWrite::Marker(_))) {
             self.read_failure = None;
         }
         let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);

@@ -7,6 +7,7 @@ use super::Roster;
 use super::proposer::{Next, Proposer, nodes};
 use super::reconfiguration::Wait;
 use super::server_view::{Permissions, ServerView};
+use crate::quorum::NodeSet;
 
 impl Proposer {
     /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
@@ -47,6 +48,12 @@ impl Proposer {
         {
             self.list = it.list(nodes);
         }
+    }
+
+    /// The nodes that are to be added to the list in force; none without a reconfiguration.
+    #[must_use]
+    pub fn to_add(&self) -> NodeSet {
+        self.reconfiguration.as_ref().map_or(NodeSet::EMPTY, |it| it.to_add(&self.list))
     }
 
     /// What keeps the reconfiguration from its next step; `None` if nothing does, or without a reconfiguration.
