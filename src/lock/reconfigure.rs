@@ -1,9 +1,9 @@
 //! Reconfiguring a lock cluster: other nodes, another quorum or another max TTL, while clients lock.
 
+mod obstacle;
 mod progress;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::{Goal, RedlockBuilder};
@@ -13,8 +13,8 @@ use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
 use quorlock_proto::quorum::{NodeId, NodeSet};
-use quorlock_proto::vote::ExclusionReason;
 
+pub use obstacle::ReconfigurationObstacle;
 pub use progress::{ReconfigurationProgress, ReconfigurationStep};
 
 /// A change of a lock cluster's nodes, quorum or max TTL, made by [`RedlockBuilder::reconfigure`].
@@ -217,11 +217,13 @@ impl Reconfiguration {
             });
             let is_news = state != last;
             last.clone_from(&state);
-            if let Some(error) = hopeless(&nodes, goal, state.as_ref()) {
+            let obstacles = state.as_ref().map(|it| ReconfigurationObstacle::all(&client, &nodes, goal, it));
+            let obstacles = obstacles.unwrap_or_default();
+            if let Some(error) = hopeless(&nodes, goal, state.as_ref(), &obstacles, is_dry_run) {
                 return Err(error);
             }
             if let Some(state) = state {
-                let progress = ReconfigurationProgress::new(&client, goal, &state);
+                let progress = ReconfigurationProgress::new(&client, obstacles, goal, &state);
                 if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
                     report(&progress);
                 }
@@ -244,6 +246,8 @@ fn hopeless(
     nodes: &[NodeStatus],
     goal: NodeSet,
     state: Option<&ReconfigurationState>,
+    obstacles: &[ReconfigurationObstacle],
+    is_dry_run: bool,
 ) -> Option<ReconfigureError> {
     match state {
         None => {
@@ -254,19 +258,18 @@ fn hopeless(
         Some(state) => match state.next {
             NextStep::OtherList => Some(ReconfigureError::OtherNodeList { nodes: nodes.to_vec() }),
             NextStep::InvalidQuorum => Some(ReconfigureError::InvalidQuorum { nodes: goal.len() }),
-            NextStep::AfterNewNode(node) => {
-                let status = &nodes[node.index()];
-                match &status.state {
-                    // It waits for its seat.
-                    NodeState::Excluded(
-                        ExclusionReason::Uninitialized | ExclusionReason::OtherNodeList(_),
-                    ) => None,
-                    NodeState::Excluded(reason) => Some(ReconfigureError::NewNodeExcluded {
-                        node: Arc::clone(&status.address),
-                        reason: reason.clone(),
-                    }),
+            // A dry run names all obstacles.
+            NextStep::AfterNewNode(node) if !is_dry_run => {
+                let address = &nodes[node.index()].address;
+                obstacles.iter().find(|it| it.is_of(address)).and_then(|obstacle| match obstacle.clone() {
+                    ReconfigurationObstacle::NewNodeExcluded { node, reason } => {
+                        Some(ReconfigureError::NewNodeExcluded { node, reason })
+                    }
+                    ReconfigurationObstacle::AlreadyMember { node, member } => {
+                        Some(ReconfigureError::AlreadyMember { node, member })
+                    }
                     _ => None,
-                }
+                })
             }
             _ => None,
         },

@@ -110,11 +110,13 @@ fn wait(progress: &ReconfigurationProgress, waited: Duration) -> Option<String> 
         ReconfigurationStep::AfterLocks(left) => {
             format!("waiting {}, until earlier locks have ended", nodes::span(left.saturating_sub(waited)))
         }
-        ReconfigurationStep::AfterNewNode(node) => {
-            format!(
-                "waiting for the new node {node}: it does not reply (is it running, and can it be reached?)"
-            )
-        }
+        ReconfigurationStep::AfterNewNode(node) => match &*progress.obstacles {
+            [] => format!("waiting for the new node {node}"),
+            obstacles => {
+                let obstacles: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+                format!("waiting for the new node {node}: {}", obstacles.join("; "))
+            }
+        },
         ReconfigurationStep::Done => return None,
         _ => {
             let silent = progress.nodes.iter().filter(|node| !progress.voting.contains(node));
