@@ -6,7 +6,7 @@ mod progress;
 use std::fmt;
 use std::time::Duration;
 
-use super::builder::{Goal, RedlockBuilder};
+use super::builder::{Goal, Reconfigurer, RedlockBuilder};
 use super::error::{ConnectError, InvalidInput, ReconfigureError};
 use crate::host::clock::now;
 use crate::host::timer::timeout;
@@ -41,7 +41,9 @@ pub struct Reconfiguration {
 type ProgressHandler = Box<dyn FnMut(&ReconfigurationProgress) + Send>;
 
 impl RedlockBuilder {
-    /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held.
+    /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held,
+    /// unless a step leaves fewer voting nodes than a quorum, as from one node to two:
+    /// [`ReconfigurationProgress::loses_locks`].
     ///
     /// It goes node by node: each step is agreed on by the members, and the next follows once the new node votes, so
     /// after the [max TTL](Self::max_ttl). It can be interrupted at any point and run again, with any list between the two
@@ -200,7 +202,8 @@ impl Reconfiguration {
 
     async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
         let Self { builder, goal, mut on_progress } = self;
-        let (client, (from, goal), mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
+        let Reconfigurer { client, from, to: goal, reconfiguration, mut progress } =
+            builder.connect_to_reconfigure(&goal, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
@@ -223,7 +226,8 @@ impl Reconfiguration {
                 return Err(error);
             }
             if let Some(state) = state {
-                let progress = ReconfigurationProgress::new(&client, obstacles, goal, &state);
+                let steps = reconfiguration.steps_from(&state.roster);
+                let progress = ReconfigurationProgress::new(&client, obstacles, &steps, goal, &state);
                 if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
                     report(&progress);
                 }

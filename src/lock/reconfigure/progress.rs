@@ -9,6 +9,7 @@ use super::obstacle::ReconfigurationObstacle;
 use crate::host::clock::now;
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
 use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::roster::foresight::PlannedStep;
 use quorlock_proto::span::Span;
 
 /// How far a reconfiguration is.
@@ -40,6 +41,11 @@ pub struct ReconfigurationProgress {
     pub unreached: Vec<Arc<str>>,
     /// What stands in the way, or will be in the way of locks.
     pub obstacles: Vec<ReconfigurationObstacle>,
+    /// The number of steps that are still to be made.
+    pub steps: usize,
+    /// Whether after one of them fewer nodes vote than a quorum, until the new node has passed its probation. Locks
+    /// that are held then are lost, and none can be acquired for the max TTL.
+    pub loses_locks: bool,
     /// The number of nodes that make a quorum.
     pub quorum: usize,
     /// The max TTL.
@@ -90,6 +96,7 @@ impl ReconfigurationProgress {
     pub(super) fn new(
         client: &Redlock,
         obstacles: Vec<ReconfigurationObstacle>,
+        steps: &[PlannedStep],
         goal: NodeSet,
         state: &ReconfigurationState,
     ) -> Self {
@@ -117,6 +124,8 @@ impl ReconfigurationProgress {
             to_remove: names(state.nodes.without(goal)),
             unreached: names(state.unreached),
             obstacles,
+            steps: steps.len(),
+            loses_locks: steps.iter().any(PlannedStep::loses_locks),
             quorum: roster.config.quorum().needed(),
             max_ttl: roster.config.max_ttl(),
             next,

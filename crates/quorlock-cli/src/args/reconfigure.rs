@@ -103,10 +103,12 @@ Steps:
   3. give all clients the new list of nodes
   4. shut the removed servers down. Do not empty them before 3 is done
 
-Clients go on meanwhile, and held locks stay held. The nodes change one by one: each
-step is chosen by a majority of the members, and the next one waits until all
-members vote and earlier locks have ended. So each step takes the max ttl (30s): to
-exchange one node, about 30 seconds; to exchange three, about 90.
+Clients go on meanwhile, and held locks stay held, but in a step after which fewer
+nodes vote than a quorum, as from one node to two: it says so before, also in a
+--dry-run. The nodes change one by one: each step is chosen by a majority of the
+members, and the next one waits until all members vote and earlier locks have ended.
+So each step takes the max ttl (30s): to exchange one node, about 30 seconds; to
+exchange three, about 90.
 
 It can be interrupted at any time, and run again with the same --nodes and --to (or
 any list in between as --nodes). Where a node does not reply, it waits for it, unless

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorlock::reconfiguration::{ReconfigurationProgress, ReconfigurationStep};
 use tokio::time::Instant;
 
-use super::report::settings;
+use super::report::{loses_locks, settings};
 use crate::exit;
 use crate::nodes;
 
@@ -62,6 +62,7 @@ impl ProgressReporter {
             None => {
                 self.first_epoch = Some(Arc::clone(&progress.epoch));
                 lines.push(format!("in force: {} ({})", settings(progress), progress.nodes.join(", ")));
+                lines.extend(progress.loses_locks.then(|| loses_locks(progress)));
             }
             Some(last) => lines.extend(change(last, progress)),
         }

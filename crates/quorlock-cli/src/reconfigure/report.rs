@@ -91,6 +91,15 @@ pub(super) fn settings(progress: &ReconfigurationProgress) -> String {
     )
 }
 
+/// The warning that held locks are lost.
+pub(super) fn loses_locks(progress: &ReconfigurationProgress) -> String {
+    format!(
+        "held locks are lost: after one step too few nodes vote, and no lock can be acquired for the max ttl ({}), until \
+         the new node votes",
+        humantime::format_duration(progress.max_ttl)
+    )
+}
+
 /// A duration without a fraction of a second, but for those below one.
 pub(super) fn whole_seconds(span: Duration) -> impl std::fmt::Display {
     let seconds = Duration::from_secs(span.as_secs());

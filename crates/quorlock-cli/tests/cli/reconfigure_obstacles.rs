@@ -124,3 +124,19 @@ fn members_that_were_not_reached_are_named_at_the_end() {
         json(&again)["unreached"].as_array().is_some_and(Vec::is_empty)
     });
 }
+
+#[test]
+fn a_change_that_loses_held_locks_is_announced() {
+    let world = World::uninitialized(3, Some("1s"));
+    let (one, three) = (list(&world, &[0]), list(&world, &[0, 1, 2]));
+    let init = output(world.quorlock(&["init"]).env("QUORLOCK_NODES", &one));
+    assert_eq!(init.code, Some(0), "{init:?}");
+    let plan = reconfigure(&world, &one, &three, &["--dry-run"]);
+    assert!(plan.code == Some(0) && plan.stdout.contains("\nheld locks are lost: "), "{plan:?}");
+    let plan = json(&reconfigure(&world, &one, &three, &["--dry-run", "--json"]));
+    assert!(plan["plan"]["loses_locks"] == true && plan["plan"]["steps"] == 2, "{plan}");
+    let done = reconfigure(&world, &one, &three, &[]);
+    assert!(done.code == Some(0) && done.stderr.contains("held locks are lost: "), "{done:?}");
+    let plan = reconfigure(&world, &three, &one, &["--dry-run"]);
+    assert!(plan.code == Some(0) && !plan.stdout.contains("held locks"), "{plan:?}");
+}
