@@ -64,6 +64,8 @@ pub(super) struct PendingInit {
     writes: Option<(Arc<Roster>, NodeSet)>,
     /// The nodes' votes.
     replies: Vec<Vote>,
+    /// Whether the new roster is the one that won over those of other clients.
+    is_settling: bool,
 }
 
 impl Membership {
@@ -90,7 +92,9 @@ impl Membership {
         let replies = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
         let before = self.roster.clone();
         let is_other = before.as_ref().is_some_and(|it| !self.is_as_configured(it));
-        self.pending_init = Some(PendingInit { operation, cluster, mode, before, writes: None, replies });
+        let (writes, is_settling) = (None, false);
+        self.pending_init =
+            Some(PendingInit { operation, cluster, mode, before, writes, replies, is_settling });
         if mode == InitMode::WithoutUnreachable {
             if is_other {
                 // The proposer changes nothing of a lock cluster with another list, and never the settings.
@@ -234,7 +238,8 @@ impl Membership {
             self.fail_init_without_unreachable(node, failure);
             return;
         }
-        let Some(PendingInit { writes: Some((roster, unconfirmed)), replies, .. }) = &mut self.pending_init
+        let Some(PendingInit { cluster, writes: Some((roster, unconfirmed)), replies, .. }) =
+            &mut self.pending_init
         else {
             return;
         };
@@ -249,8 +254,60 @@ impl Membership {
         if !unconfirmed.is_empty() {
             return;
         }
+        let is_ours = *cluster == roster.cluster;
         let replies = core::mem::take(replies);
-        let is_done = replies.iter().all(Vote::is_grant);
-        self.end_init(if is_done { InitResult::Initialized } else { InitResult::Rejected(replies) });
+        if replies.iter().all(Vote::is_grant) {
+            self.end_init(if is_ours { InitResult::Initialized } else { InitResult::AlreadyInitialized });
+        } else if !self.settle_with_other_inits() {
+            self.end_init(InitResult::Rejected(replies));
+        }
+    }
+
+    /// Several clients ran `init` at once, and each has written its roster to some of the nodes, which were all blank.
+    /// No node is blank any more, so what each of them has is final, and all of these clients know it. They take the
+    /// same roster, the one that most nodes have: the others are on fewer nodes than a quorum, and have had no lock.
+    fn settle_with_other_inits(&mut self) -> bool {
+        let Some(winner) = self.winner_of_inits() else { return false };
+        let max_ttl = self.config.max_ttl();
+        let mut unconfirmed = NodeSet::EMPTY;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let node = NodeId(index as u8);
+            let (Some(reading), Some(seat)) = (&member.reading, winner.seats[self.list.position(node)].id)
+            else {
+                return false;
+            };
+            if member.is_member_of(&winner) {
+                continue;
+            }
+            let roster = Some(winner.clone());
+            let record = Record { seat, was_member: true, roster, promised: None, accepted: None };
+            let (marker, time) = (member.parsed.marker.as_ref(), MarkerTime::After(Duration::ZERO));
+            let write = MarkerWrite::new(reading, marker, &record, max_ttl, time, 0);
+            member.request_write(NodeWrite::Marker(Box::new(write)));
+            unconfirmed.insert(node);
+        }
+        if let Some(init) = &mut self.pending_init {
+            init.replies = vec![Vote::Granted; self.members.len()];
+            init.writes = Some((winner, unconfirmed));
+            init.is_settling = true;
+        }
+        true
+    }
+
+    /// The roster that most nodes have, if all have the first roster of an `init` like this one.
+    fn winner_of_inits(&self) -> Option<Arc<Roster>> {
+        let init = self.pending_init.as_ref().filter(|it| it.mode == InitMode::Blank && !it.is_settling)?;
+        let (own, _) = init.writes.as_ref()?;
+        let is_like_own = |it: &Roster| {
+            let is_full = it.seats.iter().all(|seat| seat.id.is_some());
+            it.epoch == own.epoch && self.is_as_configured(it) && is_full
+        };
+        let first_roster = |member: &Member| {
+            let roster = member.view.record.as_ref()?.roster.clone()?;
+            (member.is_member_of(&roster) && is_like_own(&roster)).then_some(roster)
+        };
+        let rosters: Vec<Arc<Roster>> = self.members.iter().map(first_roster).collect::<Option<_>>()?;
+        let count = |it: &Arc<Roster>| rosters.iter().filter(|other| *other == it).count();
+        rosters.iter().max_by_key(|it| (count(it), it.cluster)).cloned()
     }
 }

@@ -131,6 +131,39 @@ fn init_without_unreachable_reports_a_node_that_rejects_its_record() {
     assert_eq!(result, Some(InitResult::Rejected(expected)));
 }
 
+/// Each is the first at some nodes, also where none is at a quorum.
+#[test]
+fn initializations_at_once_make_one_lock_cluster() {
+    for (nodes, firsts, winner) in [
+        (3, &[ALICE, BOB, ALICE] as &[usize], ALICE),
+        (3, &[BOB, BOB, ALICE], BOB),
+        (4, &[ALICE, BOB, ALICE, BOB], BOB),
+    ] {
+        let mut world = uninitialized_world(nodes, 2);
+        let quorum = world.quorum();
+        for client in [ALICE, BOB] {
+            reconfigure(&mut world, client, quorum, MAX_TTL, false);
+            connect_to_all(&mut world, client);
+        }
+        for (client, cluster_id) in [(ALICE, 7), (BOB, 8)] {
+            world.begin_to_initialize(client, cluster_id, InitMode::Blank);
+        }
+        for (node, client) in firsts.iter().enumerate() {
+            assert!(world.round_trip(*client, node));
+        }
+        world.deliver_all();
+        for client in [ALICE, BOB] {
+            let expected =
+                if client == winner { InitResult::Initialized } else { InitResult::AlreadyInitialized };
+            assert_eq!(world.take_events(client), [OperationEvent::Initialized(expected)], "{firsts:?}");
+        }
+        let id = cluster(&world, 0);
+        assert!((0..nodes).all(|node| cluster(&world, node) == id), "{firsts:?}");
+        assert!((0..nodes).all(|node| is_voting(&world, winner, node)), "{firsts:?}");
+        world.acquire(winner);
+    }
+}
+
 #[test]
 fn initialization_needs_a_connection_to_every_node() {
     let mut world = uninitialized_world(3, 1);
