@@ -1,4 +1,6 @@
 //! Changing a lock cluster's nodes, quorum or max TTL under load: see
 //! [`RedlockBuilder::reconfigure`](crate::RedlockBuilder::reconfigure).
 
-pub use crate::lock::reconfigure::{Reconfiguration, ReconfigurationProgress, ReconfigurationStep};
+pub use crate::lock::reconfigure::{
+    Reconfiguration, ReconfigurationObstacle, ReconfigurationProgress, ReconfigurationStep,
+};

@@ -33,7 +33,7 @@ use quorlock_proto::membership::{Membership, ReconfigurationState};
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::roster::NodeList;
 
-pub(super) use reconfigure::Goal;
+pub(super) use reconfigure::{Goal, Reconfigurer};
 
 /// The options of a client. Start with [`Redlock::builder`].
 ///

@@ -26,7 +26,7 @@ use quorlock_proto::membership::{InitMode, InitResult};
 pub enum InitOutcome {
     /// The nodes are a lock cluster now and vote at once.
     Initialized,
-    /// They already were a lock cluster with the same settings. Nothing was changed.
+    /// They already were a lock cluster with the same list of nodes and the same settings. Nothing was changed.
     AlreadyInitialized,
 }
 
@@ -91,9 +91,13 @@ impl RedlockBuilder {
     /// reply. A node that may have lost data passes its probation, because the unreachable nodes may hold locks. Any
     /// client does the same by itself once no client has reached those nodes for the [max TTL](Self::max_ttl).
     ///
+    /// Where a quorum of the members still remembers its lock cluster, nothing is changed:
+    /// [`AlreadyInitialized`](InitOutcome::AlreadyInitialized).
+    ///
     /// # Errors
     ///
-    /// An [`InitError`]. A quorum of the nodes must be up and accept writes.
+    /// An [`InitError`]. A quorum of the nodes must be up and accept writes. A lock cluster with another list of nodes
+    /// or other settings is [`InitError::AlreadyInitialized`], and stays as it is.
     ///
     /// # Cancel safety
     ///
@@ -108,8 +112,8 @@ impl RedlockBuilder {
     /// quorlock::Redlock::builder().nodes(urls).initialize_without_unreachable().await?;
     /// # Ok(()) }
     /// ```
-    pub async fn initialize_without_unreachable(self) -> Result<(), InitError> {
-        self.initialize_nodes(InitMode::WithoutUnreachable).await.map(drop)
+    pub async fn initialize_without_unreachable(self) -> Result<InitOutcome, InitError> {
+        self.initialize_nodes(InitMode::WithoutUnreachable).await
     }
 
     async fn initialize_nodes(self, mode: InitMode) -> Result<InitOutcome, InitError> {

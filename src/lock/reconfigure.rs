@@ -1,20 +1,20 @@
 //! Reconfiguring a lock cluster: other nodes, another quorum or another max TTL, while clients lock.
 
+mod obstacle;
 mod progress;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::{Goal, RedlockBuilder};
+use super::builder::{Goal, Reconfigurer, RedlockBuilder};
 use super::error::{ConnectError, InvalidInput, ReconfigureError};
 use crate::host::clock::now;
 use crate::host::timer::timeout;
 use crate::view::{NodeState, NodeStatus};
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
 use quorlock_proto::quorum::{NodeId, NodeSet};
-use quorlock_proto::vote::ExclusionReason;
 
+pub use obstacle::ReconfigurationObstacle;
 pub use progress::{ReconfigurationProgress, ReconfigurationStep};
 
 /// A change of a lock cluster's nodes, quorum or max TTL, made by [`RedlockBuilder::reconfigure`].
@@ -41,7 +41,9 @@ pub struct Reconfiguration {
 type ProgressHandler = Box<dyn FnMut(&ReconfigurationProgress) + Send>;
 
 impl RedlockBuilder {
-    /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held.
+    /// Changes the lock cluster's list of nodes from this builder's to `to`, while clients lock. Held locks stay held,
+    /// unless a step leaves fewer voting nodes than a quorum, as from one node to two:
+    /// [`ReconfigurationProgress::loses_locks`].
     ///
     /// It goes node by node: each step is agreed on by the members, and the next follows once the new node votes, so
     /// after the [max TTL](Self::max_ttl). It can be interrupted at any point and run again, with any list between the two
@@ -200,7 +202,8 @@ impl Reconfiguration {
 
     async fn follow(self, is_dry_run: bool) -> Result<ReconfigurationProgress, ReconfigureError> {
         let Self { builder, goal, mut on_progress } = self;
-        let (client, (from, goal), mut progress) = builder.connect_to_reconfigure(&goal, is_dry_run)?;
+        let Reconfigurer { client, from, to: goal, reconfiguration, mut progress } =
+            builder.connect_to_reconfigure(&goal, is_dry_run)?;
         let deadline = now().plus(client.shared.connect_timeout);
         let mut last = None;
         loop {
@@ -217,11 +220,14 @@ impl Reconfiguration {
             });
             let is_news = state != last;
             last.clone_from(&state);
-            if let Some(error) = hopeless(&nodes, goal, state.as_ref()) {
+            let obstacles = state.as_ref().map(|it| ReconfigurationObstacle::all(&client, &nodes, goal, it));
+            let obstacles = obstacles.unwrap_or_default();
+            if let Some(error) = hopeless(&nodes, goal, state.as_ref(), &obstacles, is_dry_run) {
                 return Err(error);
             }
             if let Some(state) = state {
-                let progress = ReconfigurationProgress::new(&client, goal, &state);
+                let steps = reconfiguration.steps_from(&state.roster);
+                let progress = ReconfigurationProgress::new(&client, obstacles, &steps, goal, &state);
                 if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
                     report(&progress);
                 }
@@ -244,6 +250,8 @@ fn hopeless(
     nodes: &[NodeStatus],
     goal: NodeSet,
     state: Option<&ReconfigurationState>,
+    obstacles: &[ReconfigurationObstacle],
+    is_dry_run: bool,
 ) -> Option<ReconfigureError> {
     match state {
         None => {
@@ -254,19 +262,18 @@ fn hopeless(
         Some(state) => match state.next {
             NextStep::OtherList => Some(ReconfigureError::OtherNodeList { nodes: nodes.to_vec() }),
             NextStep::InvalidQuorum => Some(ReconfigureError::InvalidQuorum { nodes: goal.len() }),
-            NextStep::AfterNewNode(node) => {
-                let status = &nodes[node.index()];
-                match &status.state {
-                    // It waits for its seat.
-                    NodeState::Excluded(
-                        ExclusionReason::Uninitialized | ExclusionReason::OtherNodeList(_),
-                    ) => None,
-                    NodeState::Excluded(reason) => Some(ReconfigureError::NewNodeExcluded {
-                        node: Arc::clone(&status.address),
-                        reason: reason.clone(),
-                    }),
+            // A dry run names all obstacles.
+            NextStep::AfterNewNode(node) if !is_dry_run => {
+                let address = &nodes[node.index()].address;
+                obstacles.iter().find(|it| it.is_of(address)).and_then(|obstacle| match obstacle.clone() {
+                    ReconfigurationObstacle::NewNodeExcluded { node, reason } => {
+                        Some(ReconfigureError::NewNodeExcluded { node, reason })
+                    }
+                    ReconfigurationObstacle::AlreadyMember { node, member } => {
+                        Some(ReconfigureError::AlreadyMember { node, member })
+                    }
                     _ => None,
-                }
+                })
             }
             _ => None,
         },

@@ -40,11 +40,14 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         let nodes = nodes.iter().map(NodeView::from).collect();
         print_json(&InitReport { outcome, quorum, max_ttl_ms, fencing_retention_ms, nodes, replies });
     } else if failure.is_none() {
-        let head = match (outcome, args.without_unreachable) {
-            ("initialized", true) => {
+        let is_vacant = |node: &NodeStatus| node.seat.as_ref().is_some_and(|seat| seat.is_vacant);
+        let head = match outcome {
+            "initialized" if nodes.iter().any(is_vacant) => {
                 "a lock cluster; the seats of nodes that could not be reached are vacant"
             }
-            ("initialized", false) => "a new lock cluster",
+            // It was founded, or has recovered.
+            "initialized" if args.without_unreachable => "a lock cluster",
+            "initialized" => "a new lock cluster",
             _ => "already a lock cluster; nothing was changed",
         };
         print(&summary(head, outcome, &nodes, quorum, [max_ttl, fencing_retention]));
@@ -69,7 +72,7 @@ async fn initialized(builder: RedlockBuilder, args: &InitArgs) -> Result<InitOut
         return builder.force_initialize().await.map(|()| InitOutcome::Initialized);
     }
     if args.without_unreachable {
-        return builder.initialize_without_unreachable().await.map(|()| InitOutcome::Initialized);
+        return builder.initialize_without_unreachable().await;
     }
     builder.initialize().await
 }
@@ -80,10 +83,21 @@ fn failed(
     args: &InitArgs,
 ) -> Result<(&'static str, Vec<NodeStatus>, NodeReplies, Failure), Failure> {
     let (outcome, nodes, code, head, tail) = match error {
+        InitError::AlreadyInitialized { nodes, .. } if nodes::has_other_list(&nodes) => {
+            let tail = "give the list in force (host, port and database of each, or its --node-names); to change that list, see \
+                        `quorlock reconfigure`; if all clients of these nodes are stopped, --force makes them a new lock cluster";
+            let head = "nothing was changed: these nodes are not the list in force of their lock cluster";
+            ("not_blank", nodes, exit::CONFIG, head, tail)
+        }
         InitError::AlreadyInitialized { nodes, .. } => {
             let tail = "to change the nodes, the quorum or the max ttl of their lock cluster, see `quorlock reconfigure`; if all \
                         clients of these nodes are stopped, --force makes them a new lock cluster";
-            ("not_blank", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
+            let head = if args.without_unreachable {
+                "nothing was changed: these nodes belong to a lock cluster with other settings, which are in force"
+            } else {
+                "nothing was changed: not all nodes are blank"
+            };
+            ("not_blank", nodes, exit::CONFIG, head, tail)
         }
         InitError::Rejected { nodes, replies, .. } => {
             let lines = replies.iter().map(|(node, reply)| format!("\n  {node}  {}", reply_of(reply)));

@@ -48,7 +48,7 @@ pub(crate) async fn reconfigure(mut args: ReconfigureArgs) -> Result<u8, Failure
         } else {
             print(&plan.text(&progress));
         }
-        return Ok(0);
+        return failure::of_obstacles(&progress.obstacles).map_or(Ok(0), Err);
     }
     let reporter = Arc::new(Mutex::new(ProgressReporter::new(args.quiet)));
     let on_progress = Arc::clone(&reporter);

@@ -24,7 +24,7 @@ pub use eligibility::ExpectedMarker;
 pub use init::{InitMode, InitResult};
 pub use marker_write::{MarkerWrite, NodeWrite};
 pub use member::VotingStatus;
-pub use reconfiguring::{NextStep, ReconfigurationState};
+pub use reconfiguring::{NewNodeProblem, NextStep, ReconfigurationState};
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::lease_params::Drift;

@@ -8,6 +8,7 @@
 
 pub mod absence;
 mod following;
+pub mod foresight;
 pub mod proposer;
 pub mod reconfiguration;
 pub mod record;

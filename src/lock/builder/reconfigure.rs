@@ -23,9 +23,17 @@ pub(in crate::lock) struct Goal {
     pub(in crate::lock) max_ttl: Option<Duration>,
 }
 
-/// A client, the nodes of the lists before and after, and how far the reconfiguration is.
-pub(in crate::lock) type Reconfigurer =
-    (Redlock, (NodeSet, NodeSet), watch::Receiver<Option<ReconfigurationState>>);
+/// A client that reconfigures.
+pub(in crate::lock) struct Reconfigurer {
+    pub(in crate::lock) client: Redlock,
+    /// The nodes of the list before.
+    pub(in crate::lock) from: NodeSet,
+    /// The nodes of the list after.
+    pub(in crate::lock) to: NodeSet,
+    pub(in crate::lock) reconfiguration: Reconfiguration,
+    /// How far it is.
+    pub(in crate::lock) progress: watch::Receiver<Option<ReconfigurationState>>,
+}
 
 /// The nodes of both lists.
 pub(in crate::lock) struct BothLists {
@@ -51,10 +59,11 @@ impl RedlockBuilder {
         let reconfiguration = Reconfiguration::new(names, (from, to), goal.quorum, goal.max_ttl);
         let config = self.config(old_quorum);
         let client = entropy::nonce() as u64;
-        let members = Membership::reconfiguring(config, drift, list, client, (reconfiguration, is_dry_run));
+        let goal = (reconfiguration.clone(), is_dry_run);
+        let members = Membership::reconfiguring(config, drift, list, client, goal);
         let quorum = old_quorum.listing(all.len());
         let (client, progress) = self.launch((quorum, drift, all), Some(members))?;
-        Ok((client, (from, to), progress))
+        Ok(Reconfigurer { client, from, to, reconfiguration, progress })
     }
 
     /// Checks the options and the goal, and merges the two lists.

@@ -29,7 +29,7 @@ pub enum InitError {
     /// The nodes cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A node cannot be reached; initialization needs all nodes. Initialize again when all nodes are up, which
+    /// A node cannot be reached; initialization needs all nodes, or without the unreachable ones a quorum. Initialize again when all nodes are up, which
     /// completes what was begun (with force, if part of it was done).
     #[error("lock cluster not initialized: all nodes must be up: {}", describe_states(nodes))]
     #[non_exhaustive]
@@ -48,7 +48,7 @@ pub enum InitError {
         /// The reply of each node: [`Granted`](crate::node::NodeReply::Granted) if it stored the marker of the new lock cluster.
         replies: NodeReplies,
     },
-    /// A node belongs to another lock cluster, or its lock cluster has other settings. Initializing it again would void
+    /// A node belongs to another lock cluster, or its lock cluster has another list of nodes or other settings. Initializing it again would void
     /// the locks of that lock cluster's clients: stop them first, then use force.
     #[error(
         "a node belongs to a lock cluster already (stop its clients, then use force): {}",

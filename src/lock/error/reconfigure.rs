@@ -48,6 +48,19 @@ pub enum ReconfigureError {
         /// The reason.
         reason: ExclusionReason,
     },
+    /// A new node is a member already, under another name. A node at another address keeps its name: see
+    /// [`node_names`](crate::RedlockBuilder::node_names).
+    #[error(
+        "the new node {node} is {member}, which is in force already: a node at another address keeps its name; give all \
+         clients the new addresses and the names in force (node_names), without a reconfiguration"
+    )]
+    #[non_exhaustive]
+    AlreadyMember {
+        /// The new node's address.
+        node: Arc<str>,
+        /// The member's address.
+        member: Arc<str>,
+    },
     /// The quorum is not one of this number of nodes.
     #[error("the quorum is not one of {nodes} nodes: take the majority, or more")]
     #[non_exhaustive]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::client::Redlock;
+use super::obstacle::ReconfigurationObstacle;
 use crate::host::clock::now;
 use quorlock_proto::membership::{NextStep, ReconfigurationState};
 use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::roster::foresight::PlannedStep;
 use quorlock_proto::span::Span;
 
 /// How far a reconfiguration is.
@@ -34,6 +36,16 @@ pub struct ReconfigurationProgress {
     pub to_add: Vec<Arc<str>>,
     /// The nodes that are still to be removed.
     pub to_remove: Vec<Arc<str>>,
+    /// The nodes in force that do not reply, or have not learned of it yet. They learn it from the next client that
+    /// reaches them.
+    pub unreached: Vec<Arc<str>>,
+    /// What stands in the way, or will be in the way of locks.
+    pub obstacles: Vec<ReconfigurationObstacle>,
+    /// The number of steps that are still to be made.
+    pub steps: usize,
+    /// Whether after one of them fewer nodes vote than a quorum, until the new node has passed its probation. Locks
+    /// that are held then are lost, and none can be acquired for the max TTL.
+    pub loses_locks: bool,
     /// The number of nodes that make a quorum.
     pub quorum: usize,
     /// The max TTL.
@@ -73,7 +85,7 @@ pub enum ReconfigurationStep {
         #[cfg_attr(feature = "serde", serde(serialize_with = "quorlock_proto::serialize_duration::millis"))]
         Duration,
     ),
-    /// A step, once this new node can be reached.
+    /// A step, once this new node can have a seat: see [`ReconfigurationProgress::obstacles`].
     AfterNewNode(Arc<str>),
     /// A step, once more nodes vote: otherwise too few would be left after it.
     AfterMoreVotes,
@@ -81,7 +93,13 @@ pub enum ReconfigurationStep {
 
 impl ReconfigurationProgress {
     /// How far the client is on the way to the nodes `goal`.
-    pub(super) fn new(client: &Redlock, goal: NodeSet, state: &ReconfigurationState) -> Self {
+    pub(super) fn new(
+        client: &Redlock,
+        obstacles: Vec<ReconfigurationObstacle>,
+        steps: &[PlannedStep],
+        goal: NodeSet,
+        state: &ReconfigurationState,
+    ) -> Self {
         let names = |nodes: NodeSet| -> Vec<Arc<str>> {
             nodes.iter().map(|node| Arc::clone(&client.shared.names[node.index()])).collect()
         };
@@ -104,6 +122,10 @@ impl ReconfigurationProgress {
             voting: names(state.voting),
             to_add: names(goal.without(state.nodes)),
             to_remove: names(state.nodes.without(goal)),
+            unreached: names(state.unreached),
+            obstacles,
+            steps: steps.len(),
+            loses_locks: steps.iter().any(PlannedStep::loses_locks),
             quorum: roster.config.quorum().needed(),
             max_ttl: roster.config.max_ttl(),
             next,

@@ -35,9 +35,11 @@ them for the max ttl; --without-unreachable skips that wait. If such a server
 still serves locks to others, two holders are possible: be sure that it is off.
 
 It is safe to run init again while the nodes keep their data: nodes that are one
-lock cluster with these settings stay as they are. Other nodes that are not blank
-are an error. But nodes that have all lost their data look new: then wait for the
-max ttl before init, or leave it to the first client.
+lock cluster with this list and these settings stay as they are, also with
+--without-unreachable. Other nodes that are not blank are an error: init changes
+neither the list of nodes nor the settings of a lock cluster. But nodes that have
+all lost their data look new: then wait for the max ttl before init, or leave it to
+the first client.
 
 To change the nodes, the quorum or the max ttl of a lock cluster in use, see
 `quorlock reconfigure`. --force makes any nodes a new lock cluster, for servers that
@@ -47,12 +49,13 @@ belonged to another one, or to change --fencing-retention:
   3. start the clients, with the same settings
 
 Exit codes:
-  0    the nodes are a lock cluster with these settings
+  0    the nodes are a lock cluster with this list of nodes and these settings
   64   usage error
-  69   not all nodes could be reached, and all must be
+  69   not all nodes could be reached, and all must be (--without-unreachable: a quorum)
   74   the output cannot be written to stdout
   77   the nodes exclude this client: password, permission, role, missing command
-  78   a node is not blank (without --force), or the configuration is invalid
+  78   a node is not blank (without --force), this is not the list in force, the
+       settings in force are others, or the configuration is invalid
 
 Examples:
   quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3

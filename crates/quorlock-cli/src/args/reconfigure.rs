@@ -103,15 +103,19 @@ Steps:
   3. give all clients the new list of nodes
   4. shut the removed servers down. Do not empty them before 3 is done
 
-Clients go on meanwhile, and held locks stay held. The nodes change one by one: each
-step is chosen by a majority of the members, and the next one waits until all
-members vote and earlier locks have ended. So each step takes the max ttl (30s): to
-exchange one node, about 30 seconds; to exchange three, about 90.
+Clients go on meanwhile, and held locks stay held, but in a step after which fewer
+nodes vote than a quorum, as from one node to two: it says so before, also in a
+--dry-run. The nodes change one by one: each step is chosen by a majority of the
+members, and the next one waits until all members vote and earlier locks have ended.
+So each step takes the max ttl (30s): to exchange one node, about 30 seconds; to
+exchange three, about 90.
 
 It can be interrupted at any time, and run again with the same --nodes and --to (or
-any list in between as --nodes). Where a node does not reply, it waits for it. If
-that node is gone for good, start a blank server at its address, or interrupt and
-take another one as --to.
+any list in between as --nodes). Where a node does not reply, it waits for it, unless
+it is a member and a majority replies; then it is named at the end. If that node is
+gone for good, start a blank server at its address, or interrupt and take another
+one as --to. --dry-run names all that stands in the way, but for missing permission
+to write.
 
 What clients see: those with the earlier list work as long as enough of its nodes
 are in force. `run` then prints that its list should be changed; with too few it
@@ -123,13 +127,15 @@ While no client has the list in force, a server that restarts gets no seat. So d
 not leave step 3 for later.
 
 Exit codes:
-  0    the lock cluster is as wanted, or (--dry-run) could be changed
+  0    the lock cluster is as wanted, or (--dry-run) nothing stands in the way
   64   usage error
-  69   too few nodes could be reached, or they are not initialized
+  69   too few nodes could be reached, or they are not initialized, or (--dry-run) a
+       new node cannot be reached or rejects writes
   74   the output cannot be written to stdout
-  77   nodes exclude this client, or a new node does: password, permission, role
-  78   --nodes is not the list in force, a new node belongs to another lock cluster,
-       or the configuration is invalid
+  77   nodes exclude this client, or a new node does: password, permission, role, or
+       it evicts keys
+  78   --nodes is not the list in force, a new node belongs to another lock cluster or
+       is a member already under another address, or the configuration is invalid
   128 + the number of the signal that interrupted it
 
 Examples:

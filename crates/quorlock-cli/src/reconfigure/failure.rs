@@ -2,6 +2,7 @@
 
 use quorlock::error::{ConnectError, InvalidInput, ReconfigureError};
 use quorlock::node::ExclusionReason;
+use quorlock::reconfiguration::ReconfigurationObstacle;
 
 use crate::args::Goal;
 use crate::config::{self, Origins};
@@ -35,10 +36,32 @@ pub(super) fn of(error: ReconfigureError, goal: &Goal, origins: &Origins) -> Fai
             };
             Failure::new(code, format!("{message}{advice}"))
         }
+        ReconfigureError::AlreadyMember { .. } => Failure::new(exit::CONFIG, format!("{message}{NAMES}")),
         ReconfigureError::InvalidQuorum { .. } => Failure::new(exit::USAGE, format!("--quorum: {message}")),
         _ => Failure::new(exit::SOFTWARE, message),
     }
 }
+
+/// What stands in the way, found by a dry run.
+pub(super) fn of_obstacles(obstacles: &[ReconfigurationObstacle]) -> Option<Failure> {
+    let code = |obstacle: &ReconfigurationObstacle| match obstacle {
+        ReconfigurationObstacle::NewNodeExcluded { reason, .. } => exit::code_of_exclusion(reason),
+        ReconfigurationObstacle::AlreadyMember { .. } => exit::CONFIG,
+        _ => exit::NO_QUORUM,
+    };
+    let line = |obstacle: &ReconfigurationObstacle| match obstacle {
+        ReconfigurationObstacle::AlreadyMember { .. } => format!("\n  {obstacle}{NAMES}"),
+        _ => format!("\n  {obstacle}"),
+    };
+    let lines: String = obstacles.iter().map(line).collect();
+    // Also an exclusion of the first new node ends a reconfiguration.
+    let code = obstacles.iter().map(code).max()?;
+    Some(Failure::new(code, format!("it cannot be changed so, because:{lines}")))
+}
+
+/// How to name a node that is a member already.
+const NAMES: &str = "\nfor that, give --nodes with the new URLs, and --node-names with the names in force, which are the earlier \
+                     addresses unless names were given; everywhere";
 
 /// The failure of invalid input. Options that are goals are named by their flags, and others by their source.
 pub(super) fn of_input(invalid: &InvalidInput, goal: &Goal, origins: &Origins) -> Failure {

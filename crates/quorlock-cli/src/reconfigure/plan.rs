@@ -8,7 +8,7 @@ use quorlock::reconfiguration::ReconfigurationProgress;
 use quorlock_chaos::checker::counted;
 use serde::Serialize;
 
-use super::report::{settings, whole_seconds};
+use super::report::{loses_locks, settings, whole_seconds};
 use crate::args::Goal;
 
 /// What is to be done.
@@ -23,6 +23,8 @@ pub(super) struct Plan {
     /// The max ttl at the end.
     max_ttl_ms: u64,
     steps: usize,
+    /// Whether locks that are held are lost in one of the steps.
+    loses_locks: bool,
     /// About how long it takes.
     estimated_ms: u64,
 }
@@ -37,10 +39,7 @@ impl Plan {
         let kept = if add.len() == remove.len() { now.quorum } else { count / 2 + 1 };
         let quorum = goal.quorum.unwrap_or(kept);
         let max_ttl = goal.max_ttl.unwrap_or(now.max_ttl);
-        let settings = usize::from(quorum != kept) + usize::from(max_ttl != now.max_ttl);
-        // The probation is shortened once locks with the longer max ttl have ended.
-        let shortens = usize::from(max_ttl < now.max_ttl);
-        let steps = add.len().max(remove.len()) + settings + shortens;
+        let steps = now.steps;
         // Locks of an earlier roster may run, unless this is the first one.
         let first_wait = usize::from(steps > 0 && &*now.epoch != "1.0");
         let longest = max_ttl.max(now.max_ttl);
@@ -52,6 +51,7 @@ impl Plan {
             quorum,
             max_ttl_ms: max_ttl.as_millis() as u64,
             steps,
+            loses_locks: now.loses_locks,
             estimated_ms: estimated.as_millis() as u64,
         }
     }
@@ -86,6 +86,9 @@ impl Plan {
             "{}, about {estimated} in all: each takes the max ttl",
             counted(self.steps, "step")
         );
+        if self.loses_locks {
+            let _ = writeln!(text, "{}", loses_locks(now));
+        }
         text + "nothing was changed, because of --dry-run\n"
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorlock::reconfiguration::{ReconfigurationProgress, ReconfigurationStep};
 use tokio::time::Instant;
 
-use super::report::settings;
+use super::report::{loses_locks, settings};
 use crate::exit;
 use crate::nodes;
 
@@ -62,6 +62,7 @@ impl ProgressReporter {
             None => {
                 self.first_epoch = Some(Arc::clone(&progress.epoch));
                 lines.push(format!("in force: {} ({})", settings(progress), progress.nodes.join(", ")));
+                lines.extend(progress.loses_locks.then(|| loses_locks(progress)));
             }
             Some(last) => lines.extend(change(last, progress)),
         }
@@ -110,11 +111,13 @@ fn wait(progress: &ReconfigurationProgress, waited: Duration) -> Option<String> 
         ReconfigurationStep::AfterLocks(left) => {
             format!("waiting {}, until earlier locks have ended", nodes::span(left.saturating_sub(waited)))
         }
-        ReconfigurationStep::AfterNewNode(node) => {
-            format!(
-                "waiting for the new node {node}: it does not reply (is it running, and can it be reached?)"
-            )
-        }
+        ReconfigurationStep::AfterNewNode(node) => match &*progress.obstacles {
+            [] => format!("waiting for the new node {node}"),
+            obstacles => {
+                let obstacles: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+                format!("waiting for the new node {node}: {}", obstacles.join("; "))
+            }
+        },
         ReconfigurationStep::Done => return None,
         _ => {
             let silent = progress.nodes.iter().filter(|node| !progress.voting.contains(node));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorlock::reconfiguration::ReconfigurationProgress;
+use quorlock::reconfiguration::{ReconfigurationObstacle, ReconfigurationProgress};
 use quorlock_chaos::checker::counted;
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub(super) struct Report<'a> {
     voting: &'a [Arc<str>],
     to_add: &'a [Arc<str>],
     to_remove: &'a [Arc<str>],
+    unreached: &'a [Arc<str>],
+    obstacles: &'a [ReconfigurationObstacle],
     quorum: usize,
     max_ttl_ms: u64,
     /// What a dry run found.
@@ -45,6 +47,8 @@ impl<'a> Report<'a> {
             voting: &progress.voting,
             to_add: &progress.to_add,
             to_remove: &progress.to_remove,
+            unreached: &progress.unreached,
+            obstacles: &progress.obstacles,
             quorum: progress.quorum,
             max_ttl_ms: progress.max_ttl.as_millis() as u64,
             plan: None,
@@ -63,6 +67,16 @@ pub(super) fn text(outcome: Outcome, progress: &ReconfigurationProgress) -> Stri
     for node in &progress.nodes {
         let _ = writeln!(text, "  {node}");
     }
+    for obstacle in &progress.obstacles {
+        let _ = writeln!(text, "but {obstacle}");
+    }
+    if !progress.unreached.is_empty() {
+        let _ = writeln!(
+            text,
+            "not reached: {}; a node that does not know of the change yet learns it from the next client that reaches it",
+            progress.unreached.join(", ")
+        );
+    }
     text + "give all clients this list of nodes now (--nodes, QUORLOCK_NODES, or the file), before removed servers are emptied\n"
 }
 
@@ -73,6 +87,15 @@ pub(super) fn settings(progress: &ReconfigurationProgress) -> String {
         progress.epoch,
         counted(progress.nodes.len(), "node"),
         progress.quorum,
+        humantime::format_duration(progress.max_ttl)
+    )
+}
+
+/// The warning that held locks are lost.
+pub(super) fn loses_locks(progress: &ReconfigurationProgress) -> String {
+    format!(
+        "held locks are lost: after one step too few nodes vote, and no lock can be acquired for the max ttl ({}), until \
+         the new node votes",
         humantime::format_duration(progress.max_ttl)
     )
 }

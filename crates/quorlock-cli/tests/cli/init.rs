@@ -1,7 +1,7 @@
 //! `init`: makes servers a lock cluster.
 
 use quorlock::{InitOutcome, Redlock};
-use quorlock_chaos::Setup;
+use quorlock_chaos::{Data, Setup};
 use serde_json::Value;
 
 use crate::world::{World, output};
@@ -72,6 +72,18 @@ fn other_settings_need_a_reconfiguration_or_force() {
     for text in ["`quorlock reconfigure`", "--force", "stopped"] {
         assert!(rejected.stderr.contains(text), "{text}: {rejected:?}");
     }
+    let args = ["init", "--without-unreachable", "--max-ttl", "5s", "--json"];
+    let rejected = world.output(&args);
+    assert_eq!(rejected.code, Some(78), "{rejected:?}");
+    assert!(rejected.stderr.contains("with other settings, which are in force"), "{rejected:?}");
+    assert!(
+        rejected.stderr.contains("max ttl of 30s") && rejected.stderr.contains("reconfigure"),
+        "{rejected:?}"
+    );
+    assert_eq!(json(&rejected.stdout)["outcome"], "not_blank", "{rejected:?}");
+    let same = world.output(&["init", "--without-unreachable"]);
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert!(same.stdout.starts_with("already a lock cluster; nothing was changed\n"), "{same:?}");
     assert_eq!(world.markers(), before, "nothing was changed");
     let forced = world.output(&["init", "--force", "--max-ttl", "5s", "--fencing-retention", "2h"]);
     assert!(forced.stdout.contains("fences kept for 2h"), "{forced:?}");
@@ -128,7 +140,7 @@ fn all_nodes_must_be_there() {
         let line = missing.stderr.lines().find(|line| line.contains(&address)).expect("a line for it");
         assert!(line.contains("refused"), "{missing:?}");
     }
-    world.fleet[2].restart(quorlock_chaos::Data::Kept).expect("back");
+    world.fleet[2].restart(Data::Kept).expect("back");
     let blank = world.markers();
     assert!(blank.iter().all(Option::is_none), "nothing was changed: {blank:?}");
 }
@@ -168,4 +180,28 @@ async fn the_command_and_the_library_agree_on_the_default_settings() {
     let world = World::of(3);
     let init = Redlock::builder().nodes(world.fleet.urls()).initialize().await;
     assert_eq!(init.expect("a cluster"), InitOutcome::AlreadyInitialized);
+}
+
+/// The servers that were removed, a mixed list, and servers of which nothing but their data names a lock cluster.
+#[test]
+fn a_list_that_is_not_in_force_is_rejected_at_once() {
+    let mut world = World::uninitialized(4, Some("1s"));
+    let list = |world: &World, nodes: &[usize]| -> String {
+        nodes.iter().map(|node| world.fleet[*node].url()).collect::<Vec<_>>().join(",")
+    };
+    let (before, after) = (list(&world, &[0, 1, 2]), list(&world, &[3, 1, 2]));
+    let with =
+        |world: &World, nodes: &str, args: &[&str]| output(world.quorlock(args).env("QUORLOCK_NODES", nodes));
+    assert_eq!(with(&world, &before, &["init"]).code, Some(0));
+    let exchanged = with(&world, &before, &["reconfigure", "--to", &after]);
+    assert_eq!(exchanged.code, Some(0), "{exchanged:?}");
+    for is_restarted in [false, true] {
+        for args in [&["init"] as &[&str], &["init", "--without-unreachable"]] {
+            let rejected = with(&world, &before, args);
+            assert_eq!(rejected.code, Some(78), "{is_restarted} {args:?}: {rejected:?}");
+            assert!(rejected.stderr.contains("not the list in force"), "{rejected:?}");
+            assert!(rejected.stderr.contains("reconfigure"), "{rejected:?}");
+        }
+        (0..3).for_each(|node| world.fleet[node].restart(Data::Kept).expect("restarted"));
+    }
 }

@@ -29,6 +29,7 @@ mod processes;
 mod programs;
 mod reaper;
 mod reconfigure;
+mod reconfigure_obstacles;
 mod rosters;
 mod run;
 mod secrets;

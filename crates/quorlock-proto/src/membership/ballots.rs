@@ -16,6 +16,11 @@ pub(super) enum Begin {
 }
 
 impl Membership {
+    /// Whether something is to be chosen, as far as the client knows.
+    pub(super) fn is_ballot_needed(&self) -> bool {
+        self.begin != Begin::NotNeeded
+    }
+
     /// Decides when the client may begin a ballot. After another client began one, it waits longer each time.
     pub(super) fn schedule_ballot(&mut self, outcome: Outcome, random: u64, now: DualTimestamp) {
         let is_scheduled = matches!(self.begin, Begin::At(_));

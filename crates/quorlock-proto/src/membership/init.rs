@@ -41,11 +41,12 @@ fn is_blank(member: &Member) -> bool {
 pub enum InitResult {
     /// The nodes are a new lock cluster, and vote at once, or after their probation.
     Initialized,
-    /// They were a lock cluster with the same settings already; nothing was changed.
+    /// They were a lock cluster with the same list of nodes and the same settings already; nothing was changed.
     AlreadyInitialized,
-    /// A node has another marker; nothing was changed.
+    /// A node has another marker, or the lock cluster has another list of nodes or other settings; nothing was changed.
     InOtherLockCluster,
-    /// A node is not connected. Nothing was changed, or only some nodes: run `init` again.
+    /// A node is not connected, or too few of those that reply can have a seat. Nothing was changed, or only some
+    /// nodes: run `init` again.
     Unreachable,
     /// A node rejected the marker, or another client wrote a different one meanwhile: run `init` again.
     /// Contains every node's vote, a grant where the new marker is stored.
@@ -57,10 +58,14 @@ pub(super) struct PendingInit {
     operation: OperationId,
     cluster: ClusterId,
     mode: InitMode,
+    /// The roster that was in force before, if any.
+    before: Option<Arc<Roster>>,
     /// The new roster, and the nodes that have not replied to its write; `None` before the writes are sent.
     writes: Option<(Arc<Roster>, NodeSet)>,
     /// The nodes' votes.
     replies: Vec<Vote>,
+    /// Whether the new roster is the one that won over those of other clients.
+    is_settling: bool,
 }
 
 impl Membership {
@@ -73,19 +78,29 @@ impl Membership {
         mode: InitMode,
         now: crate::time::DualTimestamp,
     ) {
-        let read = self.members.iter().filter(|member| member.is_up && member.reading.is_some()).count();
+        let read = self.members.iter().filter(|member| member.is_up && member.reading.is_some());
         let is_enough = if mode == InitMode::WithoutUnreachable {
-            self.quorum().is_met(read)
+            let quorum = self.config.quorum().listing(self.members.len());
+            quorum.is_met(read.filter(|member| member.view.is_fit).count())
         } else {
-            read == self.members.len()
+            read.count() == self.members.len()
         };
         if self.pending_init.is_some() || !is_enough {
             self.init_result = Some((operation, InitResult::Unreachable));
             return;
         }
         let replies = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
-        self.pending_init = Some(PendingInit { operation, cluster, mode, writes: None, replies });
+        let before = self.roster.clone();
+        let is_other = before.as_ref().is_some_and(|it| !self.is_as_configured(it));
+        let (writes, is_settling) = (None, false);
+        self.pending_init =
+            Some(PendingInit { operation, cluster, mode, before, writes, replies, is_settling });
         if mode == InitMode::WithoutUnreachable {
+            if is_other {
+                // The proposer changes nothing of a lock cluster with another list, and never the settings.
+                self.end_init(InitResult::InOtherLockCluster);
+                return;
+            }
             self.skips_absence = true;
             self.evaluate(now);
             self.end_init_without_unreachable();
@@ -170,31 +185,61 @@ impl Membership {
         }
     }
 
-    /// It is done when each node that replies is a member, or cannot be one.
+    /// It is done when a quorum are members. It also ends when nothing is left to do for that.
     fn end_init_without_unreachable(&mut self) {
-        let Some(roster) = &self.roster else { return };
-        let is_member =
-            |member: &Member| member.view.record.as_ref().is_some_and(|it| it.is_member_of(roster));
-        let members = self.members.iter().filter(|member| member.is_up && is_member(member)).count();
-        if self.quorum().is_met(members) {
-            self.end_init(InitResult::Initialized);
+        let Some(init) = &self.pending_init else { return };
+        let roster = self.roster.as_ref();
+        let members = self.members.iter().filter(|member| roster.is_some_and(|it| member.is_member_of(it)));
+        if self.quorum().is_met(members.count()) {
+            let is_as_before = init.before == self.roster;
+            let is_other = roster.is_some_and(|it| !self.is_as_configured(it));
+            self.end_init(match () {
+                // Another client was first.
+                () if is_other => InitResult::InOtherLockCluster,
+                () if is_as_before => InitResult::AlreadyInitialized,
+                () => InitResult::Initialized,
+            });
+        } else if !self.is_ballot_needed() && !self.members.iter().any(Member::is_read_pending) {
+            self.end_init(InitResult::Unreachable);
         }
     }
 
-    /// Whether the nodes are one lock cluster with the client's settings. Nodes that wait for a seat in it, or
-    /// will, have no roster.
+    /// A node sent no reading: it rejected what was to be written, for example, and does so again if asked again.
+    fn fail_init_without_unreachable(&mut self, node: NodeId, failure: Vote) {
+        let vote = |member: &Member| match &self.roster {
+            Some(roster) if member.is_member_of(roster) => Vote::Granted,
+            _ => Vote::Unknown(ReplyFailure::NotWaitedFor),
+        };
+        let mut votes: Vec<Vote> = self.members.iter().map(vote).collect();
+        votes[node.index()] = failure;
+        self.end_init(InitResult::Rejected(votes));
+    }
+
+    /// Whether it has the client's list of nodes and its settings.
+    fn is_as_configured(&self, roster: &Roster) -> bool {
+        roster.config == self.config && roster.list == self.list.hash()
+    }
+
+    /// Whether the nodes are one lock cluster with the client's list and settings. Nodes that wait for a seat in it,
+    /// or will, have no roster.
     fn is_one_cluster(&self) -> bool {
-        let Some(roster) = self.roster.as_ref().filter(|it| it.config == self.config) else { return false };
+        let Some(roster) = self.roster.as_ref().filter(|it| self.is_as_configured(it)) else { return false };
         self.members.iter().all(|member| match member.view.roster() {
             Some(its) => its.cluster == roster.cluster,
-            None => member.view.is_up && roster.list == self.list.hash(),
+            None => member.view.is_up,
         })
     }
 
     /// Records a node's reply to the write; `failure` is the vote of a node that sent no reading. The `init`
     /// ends after all replies, so that it reports all failures at once.
     pub(super) fn on_init_reply(&mut self, node: NodeId, failure: Option<Vote>) {
-        let Some(PendingInit { writes: Some((roster, unconfirmed)), replies, .. }) = &mut self.pending_init
+        let skips = self.pending_init.as_ref().is_some_and(|it| it.mode == InitMode::WithoutUnreachable);
+        if let Some(failure) = failure.clone().filter(|_| skips) {
+            self.fail_init_without_unreachable(node, failure);
+            return;
+        }
+        let Some(PendingInit { cluster, writes: Some((roster, unconfirmed)), replies, .. }) =
+            &mut self.pending_init
         else {
             return;
         };
@@ -209,8 +254,60 @@ impl Membership {
         if !unconfirmed.is_empty() {
             return;
         }
+        let is_ours = *cluster == roster.cluster;
         let replies = core::mem::take(replies);
-        let is_done = replies.iter().all(Vote::is_grant);
-        self.end_init(if is_done { InitResult::Initialized } else { InitResult::Rejected(replies) });
+        if replies.iter().all(Vote::is_grant) {
+            self.end_init(if is_ours { InitResult::Initialized } else { InitResult::AlreadyInitialized });
+        } else if !self.settle_with_other_inits() {
+            self.end_init(InitResult::Rejected(replies));
+        }
+    }
+
+    /// Several clients ran `init` at once, and each has written its roster to some of the nodes, which were all blank.
+    /// No node is blank any more, so what each of them has is final, and all of these clients know it. They take the
+    /// same roster, the one that most nodes have: the others are on fewer nodes than a quorum, and have had no lock.
+    fn settle_with_other_inits(&mut self) -> bool {
+        let Some(winner) = self.winner_of_inits() else { return false };
+        let max_ttl = self.config.max_ttl();
+        let mut unconfirmed = NodeSet::EMPTY;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            let node = NodeId(index as u8);
+            let (Some(reading), Some(seat)) = (&member.reading, winner.seats[self.list.position(node)].id)
+            else {
+                return false;
+            };
+            if member.is_member_of(&winner) {
+                continue;
+            }
+            let roster = Some(winner.clone());
+            let record = Record { seat, was_member: true, roster, promised: None, accepted: None };
+            let (marker, time) = (member.parsed.marker.as_ref(), MarkerTime::After(Duration::ZERO));
+            let write = MarkerWrite::new(reading, marker, &record, max_ttl, time, 0);
+            member.request_write(NodeWrite::Marker(Box::new(write)));
+            unconfirmed.insert(node);
+        }
+        if let Some(init) = &mut self.pending_init {
+            init.replies = vec![Vote::Granted; self.members.len()];
+            init.writes = Some((winner, unconfirmed));
+            init.is_settling = true;
+        }
+        true
+    }
+
+    /// The roster that most nodes have, if all have the first roster of an `init` like this one.
+    fn winner_of_inits(&self) -> Option<Arc<Roster>> {
+        let init = self.pending_init.as_ref().filter(|it| it.mode == InitMode::Blank && !it.is_settling)?;
+        let (own, _) = init.writes.as_ref()?;
+        let is_like_own = |it: &Roster| {
+            let is_full = it.seats.iter().all(|seat| seat.id.is_some());
+            it.epoch == own.epoch && self.is_as_configured(it) && is_full
+        };
+        let first_roster = |member: &Member| {
+            let roster = member.view.record.as_ref()?.roster.clone()?;
+            (member.is_member_of(&roster) && is_like_own(&roster)).then_some(roster)
+        };
+        let rosters: Vec<Arc<Roster>> = self.members.iter().map(first_roster).collect::<Option<_>>()?;
+        let count = |it: &Arc<Roster>| rosters.iter().filter(|other| *other == it).count();
+        rosters.iter().max_by_key(|it| (count(it), it.cluster)).cloned()
     }
 }

@@ -192,6 +192,11 @@ impl Member {
         self.reported == VotingStatus::Voting
     }
 
+    /// Whether it replies, and has a seat in this roster and knows it.
+    pub(super) fn is_member_of(&self, roster: &Roster) -> bool {
+        self.is_up && self.view.record.as_ref().is_some_and(|record| record.is_member_of(roster))
+    }
+
     /// Whether the next reading may show another marker than the last.
     pub(super) fn is_read_pending(&self) -> bool {
         self.is_reading || self.pending_write.is_some()
@@ -279,7 +284,8 @@ impl Member {
         probation: Duration,
         now: DualTimestamp,
     ) {
-        if !matches!(self.pending_write, Some(NodeWrite::Marker(_))) {
+        // While it is being written again, nothing has succeeded.
+        if !self.is_reading && !matches!(self.pending_write, Some(NodeWrite::Marker(_))) {
             self.read_failure = None;
         }
         let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);

@@ -4,9 +4,12 @@
 //! the roster.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Membership;
+use super::eligibility::Eligibility;
+use super::member::Member;
 use crate::lease_params::Drift;
 use crate::marker::LockClusterConfig;
 use crate::quorum::{NodeId, NodeSet};
@@ -16,6 +19,7 @@ use crate::roster::record::RecordWrite;
 use crate::roster::server_view::{Permissions, ServerView};
 use crate::roster::{ListHash, NodeList, Roster};
 use crate::time::DualTimestamp;
+use crate::vote::{ExclusionReason, Vote};
 
 /// How far a reconfiguration is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +30,10 @@ pub struct ReconfigurationState {
     pub nodes: NodeSet,
     /// Those that vote.
     pub voting: NodeSet,
+    /// Those that do not reply, or have not learned the roster yet.
+    pub unreached: NodeSet,
+    /// The nodes that are to be added and cannot be now.
+    pub unready: Vec<(NodeId, NewNodeProblem)>,
     /// What comes next.
     pub next: NextStep,
 }
@@ -49,6 +57,19 @@ pub enum NextStep {
     OtherList,
     /// None: the quorum is not one of this number of nodes.
     InvalidQuorum,
+}
+
+/// Why a node that is to be added gets no seat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NewNodeProblem {
+    /// It does not reply.
+    NotConnected,
+    /// It is this node of the list in force, under another name.
+    AlreadyMember(NodeId),
+    /// It evicts keys, or holds another program's value, or belongs to another lock cluster.
+    Excluded(ExclusionReason),
+    /// It does not store its record; the vote says why.
+    RejectsRecord(Vote),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +121,37 @@ impl Membership {
             to_report: None,
         };
         Self { proposer, reconfiguring: Some(state), ..Self::new(config, drift, all, client, false) }
+    }
+
+    /// What keeps this new node from a seat; `None` if it gets one.
+    fn new_node_problem(&self, node: NodeId, roster: &Roster) -> Option<NewNodeProblem> {
+        let member = &self.members[node.index()];
+        let list = self.proposer.list();
+        // A member under another name is down under its own, or one of the two is a duplicate.
+        let seat = member.view.record.as_ref().filter(|it| it.is_member_of(roster)).map(|it| it.seat);
+        let has_seat = |other: &NodeId| roster.seats[list.position(*other)].id == seat;
+        if seat.is_some()
+            && let Some(other) = list.nodes().iter().find(has_seat)
+        {
+            return Some(NewNodeProblem::AlreadyMember(other));
+        }
+        let (true, Some(reading)) = (member.is_up, &member.reading) else {
+            return Some(NewNodeProblem::NotConnected);
+        };
+        let exclusion = if reading.evicts {
+            Some(ExclusionReason::EvictionEnabled)
+        } else if member.view.is_foreign(Some(roster), list.hash())
+            || reading.marker.is_some() && member.parsed.marker.is_none()
+        {
+            match &member.eligibility {
+                Eligibility::Excluded(exclusion) => Some(exclusion.clone()),
+                _ => None,
+            }
+        } else {
+            None
+        };
+        let rejection = || member.read_failure.clone().map(NewNodeProblem::RejectsRecord);
+        exclusion.map(NewNodeProblem::Excluded).or_else(rejection)
     }
 
     /// The nodes that vote, and whether the next step may follow.
@@ -162,10 +214,20 @@ impl Membership {
         let on_probation = members.without(voting);
         let waits_for = self.proposer.waits_for(views, may);
         let settles_at = state.settles_at(&roster).filter(|at| !now.is_due(*at));
+        // A new node that rejects its record gets it again and again.
+        let is_under_way = |(write, member): (&Option<RecordWrite>, &Member)| {
+            let draws_again =
+                matches!(write, Some(RecordWrite::DrawSeat(_))) && member.read_failure.is_some();
+            write.is_some() && !draws_again
+        };
+        let list = self.proposer.list();
+        let problem = |node: NodeId| Some((node, self.new_node_problem(node, &roster)?));
+        let unready = self.proposer.to_add().iter().filter_map(problem).collect();
+        let unreached = list.nodes().without(members);
         let next = match waits_for {
             Some(Wait::OtherList) => NextStep::OtherList,
             Some(Wait::InvalidQuorum) => NextStep::InvalidQuorum,
-            _ if writes.iter().any(Option::is_some) => NextStep::UnderWay,
+            _ if writes.iter().zip(&self.members).any(is_under_way) => NextStep::UnderWay,
             Some(Wait::NewNode(node)) => NextStep::AfterNewNode(node),
             _ if !on_probation.is_empty() => NextStep::AfterProbation(on_probation),
             Some(Wait::Done) => NextStep::Done,
@@ -173,7 +235,7 @@ impl Membership {
             None => settles_at.map_or(NextStep::UnderWay, NextStep::AfterLocks),
         };
         let nodes = self.proposer.list().nodes();
-        let progress = ReconfigurationState { roster, nodes, voting, next };
+        let progress = ReconfigurationState { roster, nodes, voting, unreached, unready, next };
         if let Some(state) = &mut self.reconfiguring {
             state.decide_at = settles_at;
             if state.reported.as_ref() != Some(&progress) {

@@ -8,6 +8,7 @@ use super::proposer::{Next, Proposer, members, nodes};
 use super::reconfiguration::Wait;
 use super::record::RecordWrite;
 use super::server_view::{Permissions, ServerView};
+use crate::quorum::NodeSet;
 
 impl Proposer {
     /// The roster that this client follows: of the lock cluster with its list that the most servers remember, or
@@ -73,6 +74,12 @@ impl Proposer {
                 *write = Some(RecordWrite::Carry(current.clone()));
             }
         }
+    }
+
+    /// The nodes that are to be added to the list in force; none without a reconfiguration.
+    #[must_use]
+    pub fn to_add(&self) -> NodeSet {
+        self.reconfiguration.as_ref().map_or(NodeSet::EMPTY, |it| it.to_add(&self.list))
     }
 
     /// What keeps the reconfiguration from its next step; `None` if nothing does, or without a reconfiguration.

@@ -100,6 +100,11 @@ impl Reconfiguration {
         found.or_else(|| (!is_in_both).then(|| self.find_list(rest, taken, hasher, hash)).flatten())
     }
 
+    /// The number of nodes in both lists.
+    pub(super) const fn count(&self) -> usize {
+        self.names.len()
+    }
+
     /// The list before.
     #[must_use]
     pub fn first_list(&self) -> NodeList {

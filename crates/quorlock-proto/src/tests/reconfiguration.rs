@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::marker::{ClusterId, LockClusterConfig};
 use crate::mutant::{Mutant, with};
 use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::roster::foresight::PlannedStep;
 use crate::roster::proposer::Proposer;
 use crate::roster::reconfiguration::{Reconfiguration, Wait};
 use crate::roster::record::Record;
@@ -331,4 +332,30 @@ fn the_probation_is_never_shorter_than_locks_of_the_roster_before() {
 #[test]
 fn mutant_shortens_probation_at_once() {
     assert_eq!(with(Some(Mutant::ShortensProbationAtOnce), || spans(500)), [(500, 500)]);
+}
+
+#[test]
+fn the_steps_that_are_foreseen_are_made() {
+    for (founded, to) in [(1, 0..3), (3, 0..5), (3, 3..6), (5, 0..2), (2, 1..3), (4, 2..6)] {
+        let blank = 6 - founded;
+        let mut fleet = fleet(founded, blank);
+        let reconfiguration = fleet.reconfiguration(nodes(to.clone()));
+        let foreseen = reconfiguration.steps_from(&fleet.roster);
+        let (made, _) = fleet.run(&reconfiguration);
+        let foreseen: Vec<_> = foreseen.iter().map(|step| (step.nodes, step.quorum)).collect();
+        assert_eq!(foreseen, sizes(&made), "{founded} to {to:?}");
+    }
+}
+
+#[test]
+fn a_step_that_leaves_too_few_votes_for_held_locks_is_foreseen() {
+    let loses = |founded, to| {
+        let fleet = fleet(founded, 6 - founded);
+        let steps = fleet.reconfiguration(to).steps_from(&fleet.roster);
+        steps.iter().map(PlannedStep::loses_locks).collect::<Vec<_>>()
+    };
+    assert_eq!(loses(1, nodes(0..3)), [true, false], "one of two votes, and both must");
+    assert_eq!(loses(3, nodes(0..5)), [false, false]);
+    assert_eq!(loses(3, nodes(1..4)), [false]);
+    assert_eq!(loses(1, nodes(0..1)), []);
 }

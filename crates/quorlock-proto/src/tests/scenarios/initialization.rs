@@ -1,14 +1,16 @@
 //! Initialization of lock clusters (`quorlock init`), which writes markers whose probation is already over.
 
 use super::helpers::{
-    MARKER_READ_INTERVAL, PROBATION, cluster, connect_to_all, data, exclusion_reason, is_voting, marker,
-    probation_reason, reconfigure, roster, set_marker, uninitialized_world,
+    MARKER_READ_INTERVAL, PROBATION, change_list, cluster, connect_to_all, data, disconnect_from_all,
+    exclusion_reason, is_voting, marker, probation_reason, reconfigure, roster, set_foreign_roster,
+    set_marker, uninitialized_world,
 };
 use crate::coordinator::OperationEvent;
 use crate::marker::ClusterId;
 use crate::membership::InitMode;
 use crate::membership::InitResult;
 use crate::request::RequestKind;
+use crate::test_util::founding::node_list;
 use crate::test_util::node::{Data, DataKey};
 use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
@@ -66,6 +68,100 @@ fn nodes_with_markers_are_initialized_only_by_force() {
     assert_eq!(data(&world, 1)[&DataKey::Marker].value.as_deref(), Some(b"something" as &[u8]));
     assert_eq!(world.initialize_as(ALICE, 7, InitMode::Forced), Some(InitResult::Initialized));
     world.acquire(ALICE);
+}
+
+/// The ways in which a lock cluster is not the one that the client would make. Nothing is changed, and nothing is
+/// waited for.
+#[test]
+fn no_mode_but_force_accepts_another_list_or_other_settings() {
+    for mode in [InitMode::Blank, InitMode::WithoutUnreachable] {
+        let mut world = World::fenced(3);
+        assert_eq!(world.initialize_as(ALICE, 7, mode), Some(InitResult::AlreadyInitialized), "{mode:?}");
+        let quorum = world.quorum();
+        disconnect_from_all(&mut world, BOB);
+        reconfigure(&mut world, BOB, quorum, MAX_TTL * 2, false);
+        connect_to_all(&mut world, BOB);
+        assert_eq!(world.initialize_as(BOB, 7, mode), Some(InitResult::InOtherLockCluster), "{mode:?}");
+        change_list(&mut world, BOB);
+        connect_to_all(&mut world, BOB);
+        assert_eq!(world.initialize_as(BOB, 7, mode), Some(InitResult::InOtherLockCluster), "{mode:?}");
+        // Their data name the list in force, which is not this client's.
+        for node in 0..3 {
+            let data = data(&world, node);
+            world.restart(node, data);
+        }
+        change_list(&mut world, BOB);
+        connect_to_all(&mut world, BOB);
+        assert_eq!(world.initialize_as(BOB, 7, mode), Some(InitResult::InOtherLockCluster), "{mode:?}");
+        assert_eq!(world.initialize_as(BOB, 7, InitMode::Forced), Some(InitResult::Initialized));
+    }
+}
+
+#[test]
+fn init_without_unreachable_ends_when_too_few_nodes_can_have_a_seat() {
+    let mut world = uninitialized_world(3, 1);
+    (0..2).for_each(|node| world.servers[node].node.evicts = true);
+    connect_to_all(&mut world, ALICE);
+    let mode = InitMode::WithoutUnreachable;
+    assert_eq!(world.initialize_as(ALICE, 7, mode), Some(InitResult::Unreachable));
+
+    // One is of another lock cluster, and one is blank: no majority remembers, and not all can agree.
+    let mut world = World::fenced(3);
+    world.restart(1, Data::new());
+    let incarnation = world.servers[2].node.incarnation();
+    set_foreign_roster(&mut world, 2, &node_list(3), incarnation.as_str());
+    let quorum = world.quorum();
+    disconnect_from_all(&mut world, ALICE);
+    reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
+    connect_to_all(&mut world, ALICE);
+    assert_eq!(world.initialize_as(ALICE, 7, mode), Some(InitResult::Unreachable));
+}
+
+#[test]
+fn init_without_unreachable_reports_a_node_that_rejects_its_record() {
+    let mut world = uninitialized_world(3, 1);
+    let quorum = world.quorum();
+    reconfigure(&mut world, ALICE, quorum, MAX_TTL, false);
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    let out_of_memory = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
+    world.servers[1].canned_replies.push_back(out_of_memory.clone());
+    let other = Vote::Unknown(ReplyFailure::NotWaitedFor);
+    let expected = vec![other.clone(), out_of_memory, other];
+    let result = world.initialize_as(ALICE, 7, InitMode::WithoutUnreachable);
+    assert_eq!(result, Some(InitResult::Rejected(expected)));
+}
+
+/// Each is the first at some nodes, also where none is at a quorum.
+#[test]
+fn initializations_at_once_make_one_lock_cluster() {
+    for (nodes, firsts, winner) in [
+        (3, &[ALICE, BOB, ALICE] as &[usize], ALICE),
+        (3, &[BOB, BOB, ALICE], BOB),
+        (4, &[ALICE, BOB, ALICE, BOB], BOB),
+    ] {
+        let mut world = uninitialized_world(nodes, 2);
+        let quorum = world.quorum();
+        for client in [ALICE, BOB] {
+            reconfigure(&mut world, client, quorum, MAX_TTL, false);
+            connect_to_all(&mut world, client);
+        }
+        for (client, cluster_id) in [(ALICE, 7), (BOB, 8)] {
+            world.begin_to_initialize(client, cluster_id, InitMode::Blank);
+        }
+        for (node, client) in firsts.iter().enumerate() {
+            assert!(world.round_trip(*client, node));
+        }
+        world.deliver_all();
+        for client in [ALICE, BOB] {
+            let expected =
+                if client == winner { InitResult::Initialized } else { InitResult::AlreadyInitialized };
+            assert_eq!(world.take_events(client), [OperationEvent::Initialized(expected)], "{firsts:?}");
+        }
+        let id = cluster(&world, 0);
+        assert!((0..nodes).all(|node| cluster(&world, node) == id), "{firsts:?}");
+        assert!((0..nodes).all(|node| is_voting(&world, winner, node)), "{firsts:?}");
+        world.acquire(winner);
+    }
 }
 
 #[test]

@@ -6,11 +6,11 @@ use super::helpers::{
     HEAD_START, SETTLING, acquire_expecting_failure, epoch, exclusion_reason, is_member, is_voting, record,
 };
 use crate::attempt::FailureReason;
-use crate::membership::NextStep;
+use crate::membership::{NewNodeProblem, NextStep};
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, TTL, World, ms};
-use crate::vote::ExclusionReason;
+use crate::vote::{ExclusionReason, Vote};
 
 /// Three nodes, whose clients have no other in their list, and spare servers.
 fn with_spares(spares: usize) -> World {
@@ -163,6 +163,55 @@ fn a_client_that_reconfigures_rests_while_no_server_has_a_roster() {
     // The locks of the roster that it knew end meanwhile. It would wake for them again and again.
     world.run_for(MAX_TTL * 2);
     assert!(record(&world, 0).is_none_or(|it| it.roster.is_none()));
+}
+
+/// What keeps each new node from a seat: it is named at once, whatever else is waited for.
+#[test]
+fn the_reason_why_a_new_node_gets_no_seat_is_known() {
+    let unready = |world: &World, client: usize| {
+        world.clients[client].progress.as_ref().map(|it| it.unready.clone()).expect("progress")
+    };
+    for is_dry_run in [false, true] {
+        let mut world = with_spares(2);
+        world.servers[3].node.evicts = true;
+        let carol = world.reconfigure(&[0, 1, 3], (None, None), is_dry_run);
+        world.run_for(SETTLING);
+        let reason = NewNodeProblem::Excluded(ExclusionReason::EvictionEnabled);
+        assert_eq!(unready(&world, carol), [(NodeId(3), reason)]);
+        assert_eq!(next_step(&world, carol), Some(NextStep::AfterNewNode(NodeId(3))));
+        world.disconnect(carol, 3);
+        world.servers[3].node.evicts = false;
+        world.run_for(SETTLING);
+        assert_eq!(unready(&world, carol), [(NodeId(3), NewNodeProblem::NotConnected)]);
+        world.connect(carol, 3);
+        world.run_for(SETTLING);
+        assert_eq!(unready(&world, carol), []);
+    }
+    // A server that rejects its record at each attempt.
+    let mut world = with_spares(1);
+    let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
+    world.servers[3].canned_replies.extend(vec![denied.clone(); 100]);
+    let carol = world.reconfigure(&[0, 1, 3], (None, None), false);
+    world.run_for(MAX_TTL);
+    assert!(!world.servers[3].canned_replies.is_empty());
+    assert_eq!(unready(&world, carol), [(NodeId(3), NewNodeProblem::RejectsRecord(denied))]);
+    assert_eq!(next_step(&world, carol), Some(NextStep::AfterNewNode(NodeId(3))));
+}
+
+/// A member that does not reply is named as long as it has not learned the roster.
+#[test]
+fn members_that_have_not_learned_the_roster_are_named() {
+    let mut world = World::fenced(5);
+    world.add_spares(1);
+    let carol = world.reconfigure(&[1, 2, 3, 4, 5], (None, None), false);
+    world.disconnect(carol, 1);
+    world.run_for(MAX_TTL * 2);
+    assert_eq!(next_step(&world, carol), Some(NextStep::Done));
+    let unreached = |world: &World| world.clients[carol].progress.as_ref().map(|it| it.unreached);
+    assert_eq!(unreached(&world), Some(nodes([1])));
+    world.connect(carol, 1);
+    world.run_for(SETTLING);
+    assert_eq!(unreached(&world), Some(NodeSet::EMPTY));
 }
 
 fn nodes(indices: impl IntoIterator<Item = u8>) -> NodeSet {

@@ -89,6 +89,14 @@ impl World {
         id
     }
 
+    /// As [`initialize_as`](Self::initialize_as), without delivering its requests.
+    pub(crate) fn begin_to_initialize(&mut self, client: usize, cluster_id: u128, mode: InitMode) {
+        self.last_id += 1;
+        let (id, now) = (self.last_id, self.now(client));
+        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), mode, now);
+        self.perform_actions(client);
+    }
+
     /// Initializes the nodes as a new lock cluster over the client's own connections.
     pub(crate) fn initialize_as(
         &mut self,
@@ -96,10 +104,7 @@ impl World {
         cluster_id: u128,
         mode: InitMode,
     ) -> Option<InitResult> {
-        self.last_id += 1;
-        let (id, now) = (self.last_id, self.now(client));
-        self.clients[client].coordinator.initialize(id, ClusterId::new(cluster_id), mode, now);
-        self.perform_actions(client);
+        self.begin_to_initialize(client, cluster_id, mode);
         self.deliver_all();
         self.take_events(client).into_iter().find_map(|event| match event {
             OperationEvent::Initialized(declared) => Some(declared),
