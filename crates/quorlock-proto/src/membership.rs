@@ -366,8 +366,13 @@ impl Membership {
         for (index, write) in writes.into_iter().enumerate() {
             let node = NodeId(index as u8);
             let current = self.roster.as_deref();
-            let eligibility =
-                eligibility_of(&self.members, node, current, self.list.hash(), all_read && !may_found);
+            let eligibility = eligibility_of(
+                &self.members,
+                node,
+                current,
+                (self.list.hash(), list),
+                all_read && !may_found,
+            );
             let (max_ttl, probation) = (self.max_ttl(), self.probation());
             if self.is_init_pending() {
                 // Its own writes are next.

@@ -79,12 +79,13 @@ pub(super) fn view_of(
     }
 }
 
-/// The eligibility of a node under this roster; `is_hopeless` is whether blank nodes stay blank.
+/// The eligibility of a node under this roster; `list` is the client's, or the one in force while it reconfigures, and
+/// `is_hopeless` is whether blank nodes stay blank.
 pub(super) fn eligibility_of(
     members: &[Member],
     node: NodeId,
     roster: Option<&Roster>,
-    list: ListHash,
+    (list, followed_list): (ListHash, ListHash),
     is_hopeless: bool,
 ) -> Eligibility {
     let member = &members[node.index()];
@@ -115,6 +116,12 @@ pub(super) fn eligibility_of(
         );
         return Eligibility::Excluded(ExclusionReason::OtherNodeList(message.into()));
     }
+    if roster.list != followed_list
+        && !has_left(member, roster)
+        && let Some(reason) = distrust(members, roster)
+    {
+        return reason;
+    }
     match (&member.view.record, marker) {
         (Some(record), Some(marker)) if has_vote(record, roster) => {
             let others = members[..node.index()].iter().filter(|other| other.is_up);
@@ -144,6 +151,29 @@ pub(super) fn eligibility_of(
                 .into(),
         )),
         _ => Eligibility::NotAMember(explain_no_seat(members, Some(roster))),
+    }
+}
+
+/// Why a client with another list does not follow this roster. The lock cluster may be another than its own: then
+/// addresses that lead there would give a second holder while the own one is down. Of a lock cluster that was
+/// reconfigured, most of the earlier nodes are, or were.
+fn distrust(members: &[Member], roster: &Roster) -> Option<Eligibility> {
+    let is_of_cluster =
+        |member: &&Member| member.view.roster().is_some_and(|it| it.cluster == roster.cluster);
+    let of_cluster = members.iter().filter(is_of_cluster).count();
+    let unknown = members.iter().filter(|member| !member.is_up && !is_of_cluster(member)).count();
+    let majority = members.len() / 2 + 1;
+    if of_cluster >= majority {
+        None
+    } else if of_cluster + unknown >= majority {
+        Some(Eligibility::NotAMember(Some(ReplyFailure::Unverified)))
+    } else {
+        let message = format!(
+            "its lock cluster has another list of nodes, and only {of_cluster} of the {} nodes of this client's list are \
+             of it: change the list",
+            members.len()
+        );
+        Some(Eligibility::Excluded(ExclusionReason::OtherNodeList(message.into())))
     }
 }
 

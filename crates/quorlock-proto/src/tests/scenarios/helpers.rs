@@ -174,7 +174,8 @@ pub(super) fn set_foreign_roster(
     list: &NodeList,
     incarnation: &str,
 ) -> String {
-    let config = LockClusterConfig::new(world.quorum(), MAX_TTL);
+    let quorum = Quorum::new(list.nodes().len(), None).expect("a quorum");
+    let config = LockClusterConfig::new(quorum, MAX_TTL);
     let roster = Some(Arc::new(Roster { list: list.hash(), ..first_roster(ClusterId::new(9), config) }));
     let record =
         Record { seat: SeatId(node as u64 + 1), was_member: true, roster, promised: None, accepted: None };

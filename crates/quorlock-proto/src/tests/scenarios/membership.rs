@@ -5,8 +5,8 @@
 
 use super::helpers::{
     MARKER_READ_INTERVAL, PROBATION, SETTLING, acquire_expecting_failure, change_list, connect_to_all, data,
-    exclusion_reason, is_member, is_voting, marker, probation_reason, reconfigure, restart_and_settle,
-    roster, set_foreign_roster, set_marker, uninitialized_world, votes_in, voting_status,
+    disconnect_from_all, exclusion_reason, is_member, is_voting, marker, probation_reason, reconfigure,
+    restart_and_settle, roster, set_foreign_roster, set_marker, uninitialized_world, votes_in, voting_status,
 };
 use crate::attempt::FailureReason;
 use crate::marker::LockClusterConfig;
@@ -116,6 +116,26 @@ fn one_node_alone_is_a_lock_cluster() {
     );
     world.run_for(wait);
     world.acquire(ALICE);
+}
+
+/// The address of node 0 leads to a lock cluster of one node, which is its own quorum.
+#[test]
+fn a_client_does_not_follow_another_lock_cluster_while_its_own_is_down() {
+    let mut world = World::fenced(3);
+    disconnect_from_all(&mut world, ALICE);
+    let incarnation = world.servers[0].node.incarnation();
+    set_foreign_roster(&mut world, 0, &NodeList::new(&["node 7"]), incarnation.as_str());
+    let quorum = world.quorum();
+    reconfigure(&mut world, ALICE, quorum, MAX_TTL, true);
+    world.connect(ALICE, 0);
+    world.run_for(MAX_TTL * 2);
+    assert_eq!(acquire_expecting_failure(&mut world, ALICE).reason, FailureReason::NoQuorum);
+    world.connect(ALICE, 1);
+    world.connect(ALICE, 2);
+    world.run_for(SETTLING);
+    assert!(is_voting(&world, ALICE, 1) && is_voting(&world, ALICE, 2));
+    let reason = exclusion_reason(&world, ALICE, 0);
+    assert!(matches!(reason, Some(ExclusionReason::ClusterMismatch(_))), "{reason:?}");
 }
 
 /// Two node lists that share one node: quorum intersection does not hold between them.
