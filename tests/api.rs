@@ -789,6 +789,7 @@ async fn public_values_are_serialized_with_names_in_snake_case() {
             "seat_within_ms",
             "server",
             "state",
+            "vacant_within_ms",
             "warnings"
         ]
     );
