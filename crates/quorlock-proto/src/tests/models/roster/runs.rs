@@ -51,7 +51,7 @@ fn model_roster_two_clients() {
     use Situation::{BallotLost, Changed, Founded, LateWrite, LateWriteRejected, TakenOver};
     let contended = [Changed, BallotLost, TakenOver];
     check("a restart", &TWO, 9_217, &contended);
-    check("another list", &RosterModel { lists: &[LIST, OTHER_LIST], ..TWO }, 2_167, &[Changed]);
+    check("another list", &RosterModel { lists: &[LIST, OTHER_LIST], ..TWO }, 2_656, &[Changed]);
     let outage = RosterModel { max_restarts: 0, max_outages: 1, ..TWO };
     check("an outage", &outage, 47_918, &contended);
     let founding = RosterModel { is_founded: false, max_ballot: 2, max_restarts: 0, ..TWO };
@@ -96,7 +96,7 @@ fn model_roster_reconfiguration() {
     let healed = RosterModel { max_restarts: 1, max_ballot: 2, ..EXCHANGES };
     check("a node is exchanged, a restart", &healed, 1_601, &[Reconfigured, Changed]);
     let two = RosterModel { lists: TWO_GOALS, ..EXCHANGES };
-    check("two reconfigurations", &two, 41_617, &[Reconfigured, BallotLost, TakenOver]);
+    check("two reconfigurations", &two, 35_835, &[Reconfigured, BallotLost, TakenOver]);
     let late = RosterModel { max_delays: 1, max_moves: 1, ..EXCHANGES };
     check("a moved address, a late write", &late, 56_578, &[Reconfigured, LateWrite]);
     if is_long() {
