@@ -264,8 +264,12 @@ impl Proposer {
             !server.is_foreign(current, self.list.hash()) && server.record.as_ref().is_some_and(accepts_ours)
         };
         let all_take_part = up.iter().all(|node| in_cluster(&servers[node.index()]));
-        let is_possible =
-            quorum.is_met(up.len()) && !quorum.is_met(remembering) && all_absent && all_take_part;
+        let all_distinct = !up.iter().any(|node| repeats_seat(servers, node));
+        let is_possible = all_distinct
+            && quorum.is_met(up.len())
+            && !quorum.is_met(remembering)
+            && all_absent
+            && all_take_part;
         is_possible.then_some(Plan { acceptors: up, needed: up.len(), next: Next::Recovery })
     }
 
@@ -375,10 +379,18 @@ pub(super) enum Next {
     Recovery,
 }
 
-/// The members of this roster that reply and know it.
+/// The members of this roster that reply and know it. A server behind two addresses is one member.
 pub(super) fn members(servers: &[ServerView], roster: &Roster) -> NodeSet {
     let is_member = |record: &Record| record.is_member_of(roster);
-    nodes(servers, |server| server.is_up && server.record.as_ref().is_some_and(is_member))
+    let members = nodes(servers, |server| server.is_up && server.record.as_ref().is_some_and(is_member));
+    members.iter().filter(|node| !repeats_seat(servers, *node)).collect()
+}
+
+/// Whether an earlier node replies from the same seat, so both addresses lead to one server.
+fn repeats_seat(servers: &[ServerView], node: NodeId) -> bool {
+    let seat = |server: &ServerView| server.record.as_ref().filter(|_| server.is_up).map(|it| it.seat);
+    let its = seat(&servers[node.index()]);
+    its.is_some() && servers[..node.index()].iter().any(|other| seat(other) == its)
 }
 
 pub(super) fn nodes(servers: &[ServerView], is_one: impl Fn(&ServerView) -> bool) -> NodeSet {

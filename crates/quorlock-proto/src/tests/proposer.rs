@@ -192,6 +192,37 @@ fn mutant_no_fence_base() {
     assert_eq!(with(Some(Mutant::NoFenceBase), fence_base_after_change), 0);
 }
 
+/// The first two addresses lead to one server, and the third server does not reply.
+fn with_one_server_twice(servers: &mut [ServerView]) {
+    servers[1] = servers[0].clone();
+    servers[2].is_up = false;
+}
+
+#[test]
+fn a_member_behind_two_addresses_is_no_majority() {
+    let to_vacate = [NodeId(2)].into_iter().collect();
+    let may = Permissions { to_vacate, ..permissions(1_000) };
+    let mut servers = with_restarted_member(0);
+    servers[2].is_up = false;
+    assert_eq!(promises(&servers, &may), 2);
+    with_one_server_twice(&mut servers);
+    assert_eq!(promises(&servers, &may), 0);
+}
+
+#[test]
+fn a_server_behind_two_addresses_founds_no_lock_cluster() {
+    let waiting = |id| {
+        let (roster, promised, accepted) = (None, None, None);
+        record_view(Record { seat: SeatId(id), was_member: false, roster, promised, accepted })
+    };
+    let mut servers: Vec<ServerView> = (1..=3).map(waiting).collect();
+    servers[2].is_up = false;
+    let may = Permissions { absent: [NodeId(2)].into_iter().collect(), ..permissions(1_000) };
+    assert_eq!(promises(&servers, &may), 2);
+    with_one_server_twice(&mut servers);
+    assert_eq!(promises(&servers, &may), 0);
+}
+
 /// Carries out the writes of one client until it has none.
 #[track_caller]
 fn run(proposer: &mut Proposer, servers: &mut [ServerView]) {

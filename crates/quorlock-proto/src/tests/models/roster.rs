@@ -8,7 +8,7 @@
 //! and members vote by the time of their marker, as the shipped `time_of` sets it.
 //!
 //! Invariants: at most one lock is valid (R0). The lock cluster has one id, and one roster for each epoch (R1). At most one roster has a quorum of
-//! servers that vote under it (R2). No two servers have one seat (R3).
+//! servers that vote under it (R2). No two servers have one seat (R3), and a seat that was given away never returns (R4).
 //!
 //! An address moves to another server only while a quorum of the members of the latest roster keep their memory and
 //! address, and no member loses either before a later roster.
@@ -42,10 +42,22 @@ enum Nodes {
     Listed,
     /// All but the last, and another.
     Other,
+    /// These, each named by its index. It sees no other server.
+    These(&'static [u8]),
     /// It reconfigures the lock cluster: to these nodes, each named by its index, with this quorum.
     Reconfigures(&'static [u8], Option<usize>),
 }
 use Nodes::{Listed as LIST, Other as OTHER_LIST};
+
+/// What has happened before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Blank,
+    Founded,
+    /// A reconfiguration has exchanged the last node for a spare one, while the last did not reply. The others have
+    /// accepted that, and no server has learned it. The first locker has the lock, by the last two nodes.
+    Removed,
+}
 
 #[derive(Clone, Copy)]
 struct RosterModel {
@@ -55,7 +67,7 @@ struct RosterModel {
     spares: usize,
     /// The list of each client.
     lists: &'static [Nodes],
-    is_founded: bool,
+    start: Start,
     /// The largest ballot.
     max_ballot: u32,
     max_restarts: u8,
@@ -114,6 +126,10 @@ enum Situation {
     LateWriteRejected,
     MemberNotified,
     Reconfigured,
+    /// A member that was removed while it did not reply has replied to a client with the list before.
+    RemovedReturned,
+    /// It knows that it was removed.
+    RemovedNotified,
 }
 
 impl RosterModel {
@@ -154,7 +170,7 @@ impl Model for RosterModel {
         });
         let server = |index: usize| Server {
             is_up: true,
-            record: (self.is_founded && index < self.nodes).then(|| Record {
+            record: (self.start != Start::Blank && index < self.nodes).then(|| Record {
                 seat: SeatId(index as u64 + 1),
                 was_member: true,
                 roster: Some(first.clone()),
@@ -165,32 +181,39 @@ impl Model for RosterModel {
             time: 0,
             key: None,
         };
-        let servers: Vec<Server> = (0..self.nodes + self.spares).map(server).collect();
+        let mut servers: Vec<Server> = (0..self.nodes + self.spares).map(server).collect();
+        let mut lockers = vec![Locker { round: None, valid_until: 0 }; self.lockers];
+        if self.start == Start::Removed {
+            self.remove_last(&first, &mut servers, &mut lockers);
+        }
         let views: Vec<ServerView> = servers
             .iter()
             .map(|it| ServerView {
-                is_up: true,
+                is_up: it.is_up,
                 record: it.record.clone(),
                 hint: None,
                 largest_number: 0,
                 is_fit: true,
             })
             .collect();
+        let view_of = |list: Nodes, node: usize| {
+            if self.sees(list, node) { views[node].clone() } else { ServerView::default() }
+        };
         let addresses: Vec<u8> = (0..servers.len() as u8).collect();
-        let shape = self.is_founded.then(|| (first.list, first.config));
+        let shape = (self.start != Start::Blank).then(|| (first.list, first.config));
         let clients = self.lists.iter().enumerate().map(|(index, list)| Client {
             proposer: self.proposer(index as u64 + 1, *list),
-            views: views.clone(),
+            views: (0..views.len()).map(|node| view_of(*list, node)).collect(),
             connections: addresses.clone(),
             shape: (shape, 0),
         });
         State {
             clients: clients.collect(),
             addresses,
-            next_seat: self.nodes as u64,
+            next_seat: (self.nodes + usize::from(self.start == Start::Removed)) as u64,
             servers,
             delayed: None,
-            lockers: vec![Locker { round: None, valid_until: 0 }; self.lockers],
+            lockers,
             now: 0,
             restarts: 0,
             moves: 0,
@@ -204,7 +227,8 @@ impl Model for RosterModel {
             let (_, writes) = self.decide(state, client);
             // Reduction: a client reads a node when it has nothing to write. A rejected write is a reading too.
             let is_idle = !writes.iter().flatten().any(|write| self.is_within_bounds(write));
-            for (node, write) in writes.iter().enumerate() {
+            let seen = |(node, _): &(usize, _)| self.sees(self.lists[client], *node);
+            for (node, write) in writes.iter().enumerate().filter(seen) {
                 if is_idle && !Self::is_read(state, client, node) {
                     events.push(Event::Read(client, node));
                 }
@@ -342,6 +366,9 @@ impl Model for RosterModel {
             Event::Return(server) => after.servers[server].is_up = true,
         }
         Self::check(&after, coverage)?;
+        if self.start == Start::Removed {
+            self.cover_removed(&after, coverage);
+        }
         Self::see_shapes(&mut after);
         Ok(after)
     }

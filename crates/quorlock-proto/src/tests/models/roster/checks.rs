@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::state::State;
-use super::{RosterModel, Situation};
-use crate::roster::Roster;
+use super::{LIST, RosterModel, Situation};
 use crate::roster::proposer::Proposer;
 use crate::roster::record::{Ballot, Record, RecordWrite};
 use crate::roster::server_view::ServerView;
+use crate::roster::{Roster, SeatId};
 use crate::tests::models::search::Coverage;
 
 impl RosterModel {
@@ -41,12 +41,32 @@ impl RosterModel {
         if let [one, other, ..] = in_force[..] {
             return Err(format!("R2: two rosters have a quorum: {} and {}", one.to_text(), other.to_text()));
         }
+        carried.sort_by_key(|it| it.epoch);
+        if let Some(seat) = returned_seat(&carried) {
+            return Err(format!("R4: the seat {seat:?} was given away and has returned"));
+        }
         for (index, record) in records.iter().enumerate() {
             if records[..index].iter().any(|other| other.seat == record.seat) {
                 return Err(format!("R3: two servers have the seat {:?}", record.seat));
             }
         }
         Ok(())
+    }
+
+    /// Whether a member that was removed meanwhile replies again to a client with the list before.
+    pub(super) fn cover_removed(&self, state: &State, coverage: &mut Coverage) {
+        let Some(latest) = Self::latest(state) else { return };
+        let last = self.nodes - 1;
+        for (client, _) in state.clients.iter().zip(self.lists).filter(|(_, list)| **list == LIST) {
+            let view = &client.views[last];
+            let Some(record) = view.record.as_ref().filter(|_| view.is_up) else { continue };
+            let Some(roster) = record.roster.as_ref().filter(|_| record.was_member) else { continue };
+            if roster.has(record.seat) && roster != latest {
+                coverage.record(Situation::RemovedReturned as usize);
+            } else if !roster.has(record.seat) {
+                coverage.record(Situation::RemovedNotified as usize);
+            }
+        }
     }
 
     pub(super) fn cover(
@@ -94,6 +114,17 @@ impl RosterModel {
             RecordWrite::DrawSeat(_) => {}
         }
     }
+}
+
+/// A seat of one of these rosters, which follow each other, that a later one has not and a still later one has.
+fn returned_seat(rosters: &[&Arc<Roster>]) -> Option<SeatId> {
+    let seats = |roster: &Roster| roster.seats.iter().filter_map(|it| it.id).collect::<Vec<SeatId>>();
+    rosters.iter().enumerate().find_map(|(index, roster)| {
+        let later = &rosters[index + 1..];
+        seats(roster)
+            .into_iter()
+            .find(|seat| later.iter().skip_while(|it| it.has(*seat)).any(|it| it.has(*seat)))
+    })
 }
 
 pub(super) fn describe_write(write: &RecordWrite) -> String {

@@ -13,10 +13,22 @@ impl RosterModel {
     pub(super) fn list(&self, nodes: Nodes) -> NodeList {
         let all = self.nodes + self.spares;
         let mut names: Vec<String> = (0..all).map(|it| format!("node {it}")).collect();
+        if let Nodes::These(nodes) = nodes {
+            return NodeList::of(&names, nodes.iter().copied().map(NodeId).collect());
+        }
         if nodes == OTHER_LIST {
             names[self.nodes - 1] = format!("node {all}");
         }
         NodeList::of(&names, self.listed())
+    }
+
+    /// Whether a client with this list connects to the node.
+    pub(super) fn sees(&self, nodes: Nodes, node: usize) -> bool {
+        match nodes {
+            Nodes::Listed | Nodes::Other => node < self.nodes,
+            Nodes::These(nodes) => nodes.contains(&(node as u8)),
+            Nodes::Reconfigures(..) => true,
+        }
     }
 
     pub(super) fn listed(&self) -> NodeSet {

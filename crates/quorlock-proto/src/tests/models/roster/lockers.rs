@@ -2,6 +2,7 @@
 
 use super::state::{Locker, State};
 use super::{ModelMutant, RosterModel, Situation};
+use crate::mutant::{Mutant, enabled};
 use crate::roster::Epoch;
 use crate::tests::models::search::Coverage;
 
@@ -11,7 +12,9 @@ impl RosterModel {
         let Some((roster, _, granted)) = &state.lockers[locker].round else { return false };
         let host = &state.servers[server];
         let votes = host.record.as_ref().is_some_and(|record| {
+            let has_lost_seat = record.was_member && record.roster.as_ref() == Some(roster);
             let is_member = record.is_member_of(roster)
+                || has_lost_seat && enabled(Mutant::LostSeatVotes)
                 || self.mutant == Some(ModelMutant::RoundOfTwoRosters)
                     && record.roster.as_ref().is_some_and(|its| its.has(record.seat));
             is_member && !record.is_sealed()

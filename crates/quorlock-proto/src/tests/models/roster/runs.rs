@@ -1,6 +1,6 @@
 //! Explores the models of rosters: no invariant is violated, and the state counts match. A model with a mistake violates one.
 
-use super::{LIST, ModelMutant, Nodes, OTHER_LIST, RosterModel, Situation};
+use super::{LIST, ModelMutant, Nodes, OTHER_LIST, RosterModel, Situation, Start};
 use crate::mutant::{Mutant, with};
 use crate::tests::models::search::{SearchOrder, check_complete, explore, is_long};
 
@@ -10,7 +10,7 @@ const TWO: RosterModel = RosterModel {
     quorum: 2,
     spares: 0,
     lists: &[LIST, LIST],
-    is_founded: true,
+    start: Start::Founded,
     max_ballot: 1,
     max_restarts: 1,
     max_moves: 0,
@@ -40,7 +40,7 @@ fn model_roster_one_client() {
     check("three restarts", &RosterModel { max_restarts: 3, ..ONE }, 37_209, &[Changed, Recovered]);
     let outage = RosterModel { max_restarts: 2, max_outages: 1, ..ONE };
     check("two restarts, an outage", &outage, 107_004, &[Changed, Recovered, Vacant]);
-    let founding = RosterModel { is_founded: false, max_outages: 1, ..ONE };
+    let founding = RosterModel { start: Start::Blank, max_outages: 1, ..ONE };
     check("founding, a restart, an outage", &founding, 132_671, &[Founded, Changed, Vacant]);
     let moved = RosterModel { max_restarts: 1, max_moves: 1, max_delays: 1, ..ONE };
     check("a restart, a moved address, a late write", &moved, 31_252, &[Changed, Situation::LateWrite]);
@@ -54,7 +54,7 @@ fn model_roster_two_clients() {
     check("another list", &RosterModel { lists: &[LIST, OTHER_LIST], ..TWO }, 2_656, &[Changed]);
     let outage = RosterModel { max_restarts: 0, max_outages: 1, ..TWO };
     check("an outage", &outage, 47_918, &contended);
-    let founding = RosterModel { is_founded: false, max_ballot: 2, max_restarts: 0, ..TWO };
+    let founding = RosterModel { start: Start::Blank, max_ballot: 2, max_restarts: 0, ..TWO };
     check("founding, two ballots", &founding, 98_656, &[Founded, BallotLost, TakenOver]);
     let moved = RosterModel { max_restarts: 0, max_moves: 1, max_delays: 1, ..TWO };
     check("a moved address, a late write", &moved, 181_168, &[Changed, LateWrite, LateWriteRejected]);
@@ -119,6 +119,38 @@ fn model_roster_reconfiguration_locks() {
     }
 }
 
+/// A member was removed while it did not reply. It replies again, with its data, to a client with the list before
+/// and to one with the list in force.
+const RETURNS: RosterModel = RosterModel {
+    spares: 1,
+    start: Start::Removed,
+    max_restarts: 0,
+    max_ballot: 2,
+    lists: &[LIST, AFTER],
+    ..TWO
+};
+const AFTER: Nodes = Nodes::These(&[0, 1, 3]);
+
+#[test]
+fn model_roster_removed_member() {
+    use Situation::{LockedUnderTwoRosters, Reconfigured, RemovedNotified, RemovedReturned, Renewed};
+    let situations = [Reconfigured, RemovedReturned, RemovedNotified];
+    check("a removed member returns, two clients", &RETURNS, 1_813, &situations);
+    let restarted = RosterModel { max_restarts: 1, lists: &[LIST], ..RETURNS };
+    let situations = [Reconfigured, RemovedReturned, RemovedNotified, Renewed, LockedUnderTwoRosters];
+    check("the list before, a restart, locks", &with_locks(restarted, 1), 35_425, &situations);
+    if is_long() {
+        check("a removed member returns, locks", &with_locks(RETURNS, 1), 1_302_277, &situations);
+        let follows = RosterModel { max_restarts: 1, lists: &[AFTER], ..RETURNS };
+        check(
+            "the list in force, a restart, locks",
+            &with_locks(follows, 1),
+            485_810,
+            &[Reconfigured, Renewed],
+        );
+    }
+}
+
 /// Explores a model with a mistake until it violates the invariant.
 #[track_caller]
 fn assert_killed(mutant: Option<Mutant>, model: &RosterModel, invariant: &str) {
@@ -146,4 +178,12 @@ fn mutant_model_roster() {
     assert_killed(Some(Mutant::NoProbation), &locks, "R0");
     assert_killed(Some(Mutant::ProbationBeforeChoice), &moved, "R0");
     assert_killed(None, &with_mutant(ModelMutant::RoundOfTwoRosters, moved), "R0");
+}
+
+#[test]
+fn mutant_model_roster_removed_member() {
+    let follows = with_locks(RosterModel { lists: &[AFTER], ..RETURNS }, 1);
+    let two_rosters = Some(ModelMutant::RoundOfTwoRosters);
+    assert_killed(None, &RosterModel { mutant: two_rosters, ..follows }, "R0");
+    assert_killed(Some(Mutant::LostSeatVotes), &with_locks(RETURNS, 1), "R0");
 }

@@ -2,15 +2,39 @@
 
 use std::sync::Arc;
 
-use super::state::{Client, State};
+use super::state::{Client, Locker, Server, State};
 use super::{ModelMutant, Nodes, RosterModel, TICK, TICK_MICROS};
 use crate::quorum::{NodeId, NodeSet};
-use crate::roster::record::{Record, RecordWrite};
+use crate::roster::record::{Ballot, Record, RecordWrite};
 use crate::roster::server_view::ServerView;
 use crate::roster::voting_time::{MarkerTime, time_of};
-use crate::roster::{Roster, SeatId};
+use crate::roster::{NodeList, Roster, SeatId};
 
 impl RosterModel {
+    /// The servers after most members have accepted that a spare server has the seat of the last node.
+    pub(super) fn remove_last(&self, first: &Arc<Roster>, servers: &mut [Server], lockers: &mut [Locker]) {
+        let (last, ballot) = (self.nodes - 1, Ballot { count: 1, client: 99 });
+        let added = SeatId(self.nodes as u64 + 1);
+        let kept: NodeSet = (0..last as u8).chain([self.nodes as u8]).map(NodeId).collect();
+        let names: Vec<String> = (0..servers.len()).map(|it| format!("node {it}")).collect();
+        // The spare node's name sorts behind the others, so it has the last seat.
+        let next = first.with_seat(last, Some(added), 0);
+        let next = Arc::new(Roster { list: NodeList::of(&names, kept).hash(), ..next });
+        for server in &mut servers[..last] {
+            let record = server.record.as_mut().expect("a member");
+            (record.promised, record.accepted) = (Some(ballot), Some((ballot, next.clone())));
+        }
+        servers[last].is_up = false;
+        let candidate =
+            Record { seat: added, was_member: false, roster: None, promised: None, accepted: None };
+        servers[self.nodes].record = Some(candidate);
+        if let Some(locker) = lockers.first_mut() {
+            locker.valid_until = self.ttl;
+            servers[last - 1].key = Some((0, self.ttl));
+            servers[last].key = Some((0, self.ttl));
+        }
+    }
+
     pub(super) fn run(
         &self,
         state: &mut State,
