@@ -136,6 +136,7 @@ impl Sim<'_> {
             | OperationEvent::Replied(_) => {}
             OperationEvent::Initialized(result) => {
                 log_event!(self, "client {client} initialized the lock cluster: {result:?}");
+                self.oracle.init_was_rejected = matches!(result, InitResult::Rejected(_));
                 if *result == InitResult::Initialized {
                     self.on_reinitialized();
                 }

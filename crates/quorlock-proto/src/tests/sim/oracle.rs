@@ -67,6 +67,8 @@ pub(super) struct Oracle {
     pub(super) tickets: Vec<Ticket>,
     /// How many times a client has tried to initialize the lock cluster again.
     pub(super) reinitializations: u32,
+    /// Whether some nodes rejected the last one.
+    pub(super) init_was_rejected: bool,
     /// A server without an address has answered the request that runs.
     pub(super) is_ghost: bool,
     /// Until when servers without an address may form a quorum: fewer than q members of the roster kept data

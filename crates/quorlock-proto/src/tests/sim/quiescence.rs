@@ -174,7 +174,8 @@ impl Sim<'_> {
         if self.plan.fenced == 0 || self.stats.reinitialized > 0 || !are_locks_expired {
             return;
         }
-        if !self.is_cluster_lost() {
+        // The operator repeats what some nodes rejected: the others have the new lock cluster.
+        if !self.is_cluster_lost() && !self.oracle.init_was_rejected {
             if self.oracle.reinitializations > 0 {
                 // A node executed the request, but its reply was lost.
                 self.on_reinitialized();
@@ -193,6 +194,7 @@ impl Sim<'_> {
         let Some(client) = client else { return };
         log_event!(self, "too few nodes know the lock cluster: client {client} initializes a new one");
         self.oracle.reinitializations += 1;
+        self.oracle.init_was_rejected = false;
         let now = self.now(client);
         self.clients[client].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), InitMode::Forced, now);
         self.run_actions(client);
