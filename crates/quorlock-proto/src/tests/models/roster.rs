@@ -33,7 +33,7 @@ use crate::roster::{Epoch, Roster, Seat, SeatId};
 
 use super::hashers::FingerprintHasher;
 use super::search::{Coverage, Model};
-use checks::describe_write;
+use checks::{Situation, describe_write};
 use state::{Client, Delayed, Locker, Server, State};
 
 /// Which list of nodes a client has.
@@ -72,6 +72,8 @@ struct RosterModel {
     max_ballot: u32,
     max_restarts: u8,
     max_moves: u8,
+    /// How many addresses move to the server of another address.
+    max_joins: u8,
     max_outages: u8,
     max_delays: u8,
     /// How many clients lock, for how many ticks, and at how many ticks the model ends.
@@ -102,6 +104,8 @@ enum Event {
     Restart(usize, bool),
     /// The address moves to a new server, blank or with a copy of the data.
     Move(usize, bool),
+    /// The first address moves to the server of the second.
+    Join(usize, usize),
     Outage(usize),
     Return(usize),
     Redial(usize, usize),
@@ -109,27 +113,6 @@ enum Event {
     /// A locker begins a round under the roster that this server carries.
     Begin(usize, usize),
     Vote(usize, usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Situation {
-    Locked,
-    Renewed,
-    LockedUnderTwoRosters,
-    Founded,
-    Changed,
-    Recovered,
-    Vacant,
-    BallotLost,
-    TakenOver,
-    LateWrite,
-    LateWriteRejected,
-    MemberNotified,
-    Reconfigured,
-    /// A member that was removed while it did not reply has replied to a client with the list before.
-    RemovedReturned,
-    /// It knows that it was removed.
-    RemovedNotified,
 }
 
 impl RosterModel {
@@ -217,6 +200,7 @@ impl Model for RosterModel {
             now: 0,
             restarts: 0,
             moves: 0,
+            joins: 0,
             outages: 0,
             delays: 0,
         }
@@ -291,6 +275,10 @@ impl Model for RosterModel {
                     events.push(Event::Move(node, false));
                     events.push(Event::Move(node, true));
                 }
+                if state.joins < self.max_joins && Self::is_quorum_kept(state, node) {
+                    let others = (0..state.addresses.len()).filter(|it| *it != node);
+                    events.extend(others.map(|other| Event::Join(node, other)));
+                }
             }
         }
     }
@@ -349,6 +337,10 @@ impl Model for RosterModel {
                 let time = old.time;
                 after.servers.push(Server { is_up: true, record, hint: copy, time, key: None });
                 after.addresses[node] = after.servers.len() as u8 - 1;
+            }
+            Event::Join(node, other) => {
+                after.joins += 1;
+                after.addresses[node] = state.addresses[other];
             }
             Event::Tick => {
                 after.now += 1;

@@ -3,12 +3,34 @@
 use std::sync::Arc;
 
 use super::state::State;
-use super::{LIST, RosterModel, Situation};
+use super::{LIST, RosterModel};
 use crate::roster::proposer::Proposer;
 use crate::roster::record::{Ballot, Record, RecordWrite};
 use crate::roster::server_view::ServerView;
 use crate::roster::{Roster, SeatId};
 use crate::tests::models::search::Coverage;
+
+/// What a model must meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Situation {
+    Locked,
+    Renewed,
+    LockedUnderTwoRosters,
+    Founded,
+    Changed,
+    Recovered,
+    Vacant,
+    BallotLost,
+    TakenOver,
+    LateWrite,
+    LateWriteRejected,
+    MemberNotified,
+    Reconfigured,
+    /// A member that was removed while it did not reply has replied to a client with the list before.
+    RemovedReturned,
+    /// It knows that it was removed.
+    RemovedNotified,
+}
 
 impl RosterModel {
     pub(super) fn check(state: &State, coverage: &mut Coverage) -> Result<(), String> {

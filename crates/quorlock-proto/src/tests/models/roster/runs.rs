@@ -14,6 +14,7 @@ const TWO: RosterModel = RosterModel {
     max_ballot: 1,
     max_restarts: 1,
     max_moves: 0,
+    max_joins: 0,
     max_outages: 0,
     max_delays: 0,
     lockers: 0,
@@ -149,6 +150,16 @@ fn model_roster_removed_member() {
             &[Reconfigured, Renewed],
         );
     }
+}
+
+/// The address of one server moves to another server of the list.
+const JOINS: RosterModel = RosterModel { max_joins: 1, max_restarts: 0, max_outages: 1, ..ONE };
+
+#[test]
+fn model_roster_one_server_at_two_addresses() {
+    let restarted = RosterModel { max_restarts: 1, max_outages: 0, ..JOINS };
+    check("two addresses, a restart", &restarted, 817, &[Situation::Changed]);
+    check("two addresses, an outage", &JOINS, 3_705, &[Situation::Changed]);
 }
 
 /// Explores a model with a mistake until it violates the invariant.

@@ -134,8 +134,12 @@ impl RosterModel {
     pub(super) fn is_quorum_kept(state: &State, without: usize) -> bool {
         let Some(latest) = Self::latest(state) else { return false };
         let keeps = |node: &usize| {
-            let server = &state.servers[usize::from(state.addresses[*node])];
-            *node != without && server.record.as_ref().is_some_and(|it| it.is_member_of(latest))
+            let address = state.addresses[*node];
+            let server = &state.servers[usize::from(address)];
+            // A server behind two addresses is one.
+            let is_other =
+                address != state.addresses[without] && !state.addresses[..*node].contains(&address);
+            is_other && server.record.as_ref().is_some_and(|it| it.is_member_of(latest))
         };
         (0..state.addresses.len()).filter(keeps).count() >= latest.config.quorum().needed()
     }

@@ -20,6 +20,7 @@ pub(super) struct State {
     pub(super) next_seat: u64,
     pub(super) restarts: u8,
     pub(super) moves: u8,
+    pub(super) joins: u8,
     pub(super) outages: u8,
     pub(super) delays: u8,
 }
