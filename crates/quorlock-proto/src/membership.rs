@@ -35,7 +35,7 @@ use crate::roster::proposer::Proposer;
 use crate::roster::{NodeList, Roster, RosterView};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
-use ballots::{Begin, up_to};
+use ballots::{Begin, split_mix, up_to};
 use eligibility::{Eligibility, eligibility_of};
 use init::PendingInit;
 use member::Member;
@@ -386,14 +386,6 @@ impl Membership {
                 .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
     }
-}
-
-/// `SplitMix64` (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
-const fn split_mix(state: u64) -> u64 {
-    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// How many times a marker is read in one max ttl, because a server can change without a new connection.

@@ -43,5 +43,13 @@ pub(super) fn up_to(longest: Duration, random: u64) -> Duration {
     Duration::from_micros(random % longest.as_micros() as u64)
 }
 
+/// `SplitMix64` (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
+pub(super) const fn split_mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 /// The longest wait before a first ballot.
 const MAX_BALLOT_DELAY: Duration = Duration::from_millis(200);
