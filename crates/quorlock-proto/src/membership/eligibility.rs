@@ -155,17 +155,18 @@ pub(super) fn eligibility_of(
 }
 
 /// Why a client with another list does not follow this roster. The lock cluster may be another than its own: then
-/// addresses that lead there would give a second holder while the own one is down. Of a lock cluster that was
-/// reconfigured, most of the earlier nodes are, or were.
+/// an address that leads there would give a second holder while the own one is down. So at least half of its nodes,
+/// and two of them, must be of the lock cluster, or must have been. Half, because a client may have both the nodes from
+/// before a reconfiguration and those after it.
 fn distrust(members: &[Member], roster: &Roster) -> Option<Eligibility> {
     let is_of_cluster =
         |member: &&Member| member.view.roster().is_some_and(|it| it.cluster == roster.cluster);
     let of_cluster = members.iter().filter(is_of_cluster).count();
     let unknown = members.iter().filter(|member| !member.is_up && !is_of_cluster(member)).count();
-    let majority = members.len() / 2 + 1;
-    if of_cluster >= majority {
+    let needed = members.len().div_ceil(2).max(members.len().min(2));
+    if of_cluster >= needed {
         None
-    } else if of_cluster + unknown >= majority {
+    } else if of_cluster + unknown >= needed {
         Some(Eligibility::NotAMember(Some(ReplyFailure::Unverified)))
     } else {
         let message = format!(
