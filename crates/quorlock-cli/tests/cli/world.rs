@@ -147,6 +147,19 @@ impl World {
         wait_until("the lock is free", || self.key_count(name) == 0);
     }
 
+    /// Waits until the lock was renewed twice. One renewal may have been under way.
+    pub(crate) fn wait_until_renewed(&self, name: &str) {
+        for _ in 0..2 {
+            let mut shortest = i64::MAX;
+            wait_until("the lock is renewed", || {
+                let left: i64 = self.fleet[0].command(&["PTTL", name]).expect("a reply");
+                assert!(left > 0, "the lock has expired");
+                shortest = shortest.min(left);
+                left > shortest
+            });
+        }
+    }
+
     /// Sets the key to another owner's value on all servers.
     pub(crate) fn set_other_owner(&self, name: &str) {
         for server in self.fleet.servers() {
