@@ -225,17 +225,19 @@ impl Reconfiguration {
             if let Some(error) = hopeless(&nodes, goal, state.as_ref(), &obstacles, is_dry_run) {
                 return Err(error);
             }
-            if let Some(state) = state {
-                let steps = reconfiguration.steps_from(&state.roster);
-                let progress = ReconfigurationProgress::new(&client, obstacles, &steps, goal, &state);
-                if let Some(report) = on_progress.as_mut().filter(|_| is_news && !is_dry_run) {
-                    report(&progress);
+            match state {
+                Some(state) if is_news => {
+                    let steps = reconfiguration.steps_from(&state.roster);
+                    let progress = ReconfigurationProgress::new(&client, obstacles, &steps, goal, &state);
+                    if let Some(report) = on_progress.as_mut().filter(|_| !is_dry_run) {
+                        report(&progress);
+                    }
+                    if is_dry_run || progress.next == ReconfigurationStep::Done {
+                        return Ok(progress);
+                    }
                 }
-                if is_dry_run || progress.next == ReconfigurationStep::Done {
-                    return Ok(progress);
-                }
-            } else if now().is_past(deadline) {
-                return Err(ConnectError::NoQuorum { nodes }.into());
+                None if now().is_past(deadline) => return Err(ConnectError::NoQuorum { nodes }.into()),
+                Some(_) | None => {}
             }
             // The state of the nodes may change without the progress.
             if let Ok(Err(_)) = timeout(POLL_INTERVAL, progress.changed()).await {
