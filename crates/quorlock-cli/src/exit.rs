@@ -131,10 +131,8 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
 /// The exit code for the reason why a node is excluded.
 pub(crate) fn code_of_exclusion(reason: &ExclusionReason) -> u8 {
     match reason {
-        ExclusionReason::RedisClusterNode
-        | ExclusionReason::DuplicateServer(_)
-        | ExclusionReason::ClusterMismatch(_)
-        | ExclusionReason::OtherNodeList(_) => CONFIG,
+        ExclusionReason::OtherNodeList(_) => CONFIG,
+        reason if reason.is_misplaced() => CONFIG,
         // The first `run` initializes these nodes, and waits.
         ExclusionReason::Uninitialized => NO_QUORUM,
         _ => EXCLUDED,

@@ -89,15 +89,8 @@ pub(crate) fn are_all_members(nodes: &[NodeStatus]) -> bool {
 }
 
 /// Whether the server at this address cannot be in one list with the others.
-pub(crate) const fn is_misplaced(node: &NodeStatus) -> bool {
-    matches!(
-        node.state,
-        NodeState::Excluded(
-            ExclusionReason::RedisClusterNode
-                | ExclusionReason::DuplicateServer(_)
-                | ExclusionReason::ClusterMismatch(_)
-        )
-    )
+pub(crate) fn is_misplaced(node: &NodeStatus) -> bool {
+    matches!(&node.state, NodeState::Excluded(reason) if reason.is_misplaced())
 }
 
 /// Messages of nodes, each with the addresses of all nodes that it is from.

@@ -136,6 +136,22 @@ pub enum ExclusionReason {
     Unsupported(Arc<str>),
 }
 
+impl ExclusionReason {
+    /// Whether the server cannot be in one list with the others: its address is wrong, or leads to a wrong server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use quorlock_proto::vote::ExclusionReason;
+    /// assert!(ExclusionReason::RedisClusterNode.is_misplaced());
+    /// assert!(!ExclusionReason::Replica.is_misplaced());
+    /// ```
+    #[must_use]
+    pub const fn is_misplaced(&self) -> bool {
+        matches!(self, Self::RedisClusterNode | Self::DuplicateServer(_) | Self::ClusterMismatch(_))
+    }
+}
+
 /// Why a node is on probation.
 ///
 /// # Examples

@@ -124,11 +124,7 @@ fn names_two_clusters(nodes: &[NodeStatus], quorum: Quorum) -> bool {
 /// Why a node cannot be in one list with the others, if it cannot.
 fn misplaced(node: &NodeStatus) -> Option<&ExclusionReason> {
     match &node.state {
-        NodeState::Excluded(
-            reason @ (ExclusionReason::RedisClusterNode
-            | ExclusionReason::DuplicateServer(_)
-            | ExclusionReason::ClusterMismatch(_)),
-        ) => Some(reason),
+        NodeState::Excluded(reason) if reason.is_misplaced() => Some(reason),
         _ => None,
     }
 }
