@@ -163,7 +163,7 @@ fn writes_of_other_list() -> usize {
 }
 
 #[test]
-fn a_client_with_another_list_writes_nothing() {
+fn a_client_with_another_list_begins_nothing() {
     assert_eq!(writes_of_other_list(), 0);
 }
 
