@@ -359,11 +359,10 @@ impl Membership {
             self.roster = roster;
             self.note_shape(now);
         }
-        self.note_progress(&views, &may, &writes, now);
         let all_read = self.members.iter().all(|member| member.reading.is_some());
         let may_found = self.auto_init || self.pending_init.is_some();
         let list = self.proposer.list().hash();
-        for (index, write) in writes.into_iter().enumerate() {
+        for (index, write) in writes.iter().enumerate() {
             let node = NodeId(index as u8);
             let current = self.roster.as_deref();
             let eligibility = eligibility_of(
@@ -377,7 +376,7 @@ impl Membership {
             if self.is_init_pending() {
                 // Its own writes are next.
             } else if let Some(write) = write {
-                self.members[index].request_record_write(&write, max_ttl, now);
+                self.members[index].request_record_write(write, max_ttl, now);
             } else if !is_dry_run && self.roster.as_ref().map_or(may_found, |it| it.list == list) {
                 self.report_absences(node);
             }
@@ -385,6 +384,7 @@ impl Membership {
             self.members[index]
                 .read_if_sealed(now.plus(SEALED_READ_PAUSE + up_to(SEALED_READ_PAUSE, may.random)));
         }
+        self.note_progress(&views, &may, &writes, now);
     }
 }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::helpers::{
     HEAD_START, SETTLING, acquire_expecting_failure, epoch, exclusion_reason, is_member, is_voting, record,
+    set_foreign_roster,
 };
 use crate::attempt::FailureReason;
 use crate::membership::{NewNodeProblem, NextStep};
 use crate::quorum::{NodeId, NodeSet};
+use crate::roster::NodeList;
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, AcquireOptions, BOB, MAX_TTL, TTL, World, ms};
 use crate::vote::{ExclusionReason, Vote};
@@ -127,6 +129,20 @@ fn a_shorter_max_ttl_shortens_held_locks_and_rejects_longer_ones() {
     world.run_for(MAX_TTL * 2);
     let roster = record(&world, 0).and_then(|it| it.roster).expect("a roster");
     assert_eq!((roster.probation, next_step(&world, carol)), (shorter, Some(NextStep::Done)));
+}
+
+/// Nothing follows the reading that shows it, so it must be known with it.
+#[test]
+fn a_dry_run_knows_of_a_foreign_new_node_that_is_read_last() {
+    let mut world = with_spares(1);
+    let incarnation = world.servers[3].node.incarnation();
+    set_foreign_roster(&mut world, 3, &NodeList::new(&["node 7", "node 8", "node 9"]), incarnation.as_str());
+    let carol = world.reconfigure(&[0, 1, 3], (None, None), true);
+    let unready = world.clients[carol].progress.as_ref().map(|it| it.unready.clone()).expect("progress");
+    let is_foreign = |it: &(NodeId, NewNodeProblem)| {
+        matches!(it, (NodeId(3), NewNodeProblem::Excluded(ExclusionReason::ClusterMismatch(_))))
+    };
+    assert!(unready.iter().any(is_foreign), "{unready:?}");
 }
 
 #[test]
