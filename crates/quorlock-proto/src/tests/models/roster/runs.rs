@@ -103,7 +103,7 @@ fn model_roster_reconfiguration() {
     if is_long() {
         let raced = RosterModel { lists: BESIDE_HEALER, max_restarts: 1, ..EXCHANGES };
         let situations = [Reconfigured, Changed, BallotLost, TakenOver];
-        check("a client heals meanwhile", &raced, 533_874, &situations);
+        check("a client heals meanwhile", &raced, 203_689, &situations);
     }
 }
 
